@@ -1,0 +1,2 @@
+//! The `factline` program.
+fn main() {}
