@@ -1,0 +1,808 @@
+//! The one table of facts: for each its name, target, level, and for every field its type, attribute, data
+//! class and meaning. To add a fact, add an entry here; where the protocol carries it, add a match arm in
+//! [`protocol`](crate::protocol).
+//!
+//! Names are OpenTelemetry semantic conventions where one exists, `codex.*` where none does. Times that end
+//! in `_s` are seconds, those that end in `_ms` milliseconds.
+
+use Class::{Content, Environment, Id, Operational};
+use Kind::{Arguments, Messages, Output, Paths, Prompts, Repository};
+use tracing::Level;
+
+use super::table::{Ends, Entry, Lasting, Point, Starts};
+use super::{Capture, Class, End, Envelope, Kind, List, Text, Values};
+
+facts! {
+    points {
+        /// A thread was started, resumed or forked, or a subagent's thread appeared.
+        ThreadInitialized = "codex.thread.initialized", "factline::thread", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The root thread of its tree of subagents.
+            session_id: Option<Text<'a>> = "session.id", Id;
+            /// The connection that asked for it.
+            connection_id: Option<u64> = "codex.connection.id", Id;
+            /// `new`, `resumed` or `forked`.
+            mode: Text<'a> = "codex.thread.initialization_mode", Operational;
+            /// Model of the thread.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Who serves the model.
+            provider: Option<Text<'a>> = "gen_ai.provider.name", Operational;
+            /// Name of the agent.
+            agent: Option<Text<'a>> = "gen_ai.agent.name", Operational;
+            /// Whether it is not kept.
+            ephemeral: Option<bool> = "codex.thread.ephemeral", Operational;
+            /// What the client says the thread is for: `user`, `subagent`, `automation`, ...
+            source: Option<Text<'a>> = "codex.thread.source", Operational;
+            /// Why a subagent exists: `thread_spawn`, `review`, `guardian`, ...
+            subagent_source: Option<Text<'a>> = "codex.subagent.source", Operational;
+            /// The thread that spawned it.
+            parent_id: Option<Text<'a>> = "codex.thread.parent_id", Id;
+            /// The thread it was forked from.
+            forked_from_id: Option<Text<'a>> = "codex.thread.forked_from_id", Id;
+            /// The last turn a fork keeps.
+            fork_turn_id: Option<Text<'a>> = "codex.thread.fork_point_turn_id", Id;
+            /// When the thread was born, seconds since 1970; older than the fact when it is resumed.
+            created_at: Option<i64> = "codex.thread.created_at", Operational;
+            /// The product that first made the thread.
+            originator: Option<Text<'a>> = "codex.thread.originator", Operational;
+            /// When the agent asks for approval.
+            approval_policy: Option<Text<'a>> = "codex.approval.policy", Operational;
+            /// Who approves.
+            approvals_reviewer: Option<Text<'a>> = "codex.approval.reviewer", Operational;
+            /// What the sandbox allows.
+            sandbox_mode: Option<Text<'a>> = "codex.sandbox.mode", Operational;
+            /// Whether the sandbox lets through to the network.
+            network_access: Option<bool> = "codex.sandbox.network_access", Operational;
+            /// How hard the model thinks.
+            reasoning_effort: Option<Text<'a>> = "gen_ai.request.reasoning.level", Operational;
+            /// Tier of service asked for.
+            service_tier: Option<Text<'a>> = "openai.request.service_tier", Operational;
+            /// Version of the agent that serves the thread.
+            agent_version: Option<Text<'a>> = "codex.thread.cli_version", Operational;
+            /// Turns the thread already had, where the answer lists them.
+            turn_count: Option<u64> = "codex.thread.turn_count", Operational;
+            /// Working directory.
+            cwd: Option<Text<'a>> = "process.working_directory", Environment(Paths);
+            /// Address of the repository.
+            repository: Option<Text<'a>> = "vcs.repository.url.full", Environment(Repository);
+            /// Branch.
+            branch: Option<Text<'a>> = "vcs.ref.head.name", Environment(Repository);
+            /// Commit.
+            revision: Option<Text<'a>> = "vcs.ref.head.revision", Environment(Repository);
+        }
+
+        /// A thread was unloaded or deleted.
+        ThreadClosed = "codex.thread.closed", "factline::thread", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// `closed`, `deleted` or `unsubscribed`.
+            reason: Text<'a> = "codex.thread.close_reason", Operational;
+            /// Turns that were observed on it.
+            turn_count: Option<u64> = "codex.thread.turn_count", Operational;
+        }
+
+        /// A thread was archived, or taken out of the archive.
+        ThreadArchived = "codex.thread.archived", "factline::thread", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// `archived` or `unarchived`.
+            action: Text<'a> = "codex.thread.archive_action", Operational;
+        }
+
+        /// A prompt was submitted while a turn was running, and waits or joins it.
+        TurnQueued = "codex.turn.queued", "factline::turn", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn that was running.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The request.
+            request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+            /// The connection it came from.
+            connection_id: Option<u64> = "codex.connection.id", Id;
+            /// `default` or `queued`.
+            submission_type: Text<'a> = "codex.turn.submission_type", Operational;
+            /// From submission to acceptance, seconds.
+            wait_s: Option<f64> = "codex.turn.queue_duration_s", Operational;
+            /// Images in the prompt.
+            image_count: Option<u64> = "codex.input.image_count", Operational;
+        }
+
+        /// The configuration a turn runs with.
+        TurnConfigured = "codex.turn.configured", "factline::turn", DEBUG {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Model.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Who serves the model.
+            provider: Option<Text<'a>> = "gen_ai.provider.name", Operational;
+            /// How hard the model thinks.
+            reasoning_effort: Option<Text<'a>> = "gen_ai.request.reasoning.level", Operational;
+            /// Form of the reasoning summary.
+            reasoning_summary: Option<Text<'a>> = "codex.reasoning.summary", Operational;
+            /// Tier of service asked for.
+            service_tier: Option<Text<'a>> = "openai.request.service_tier", Operational;
+            /// When the agent asks for approval.
+            approval_policy: Option<Text<'a>> = "codex.approval.policy", Operational;
+            /// Who approves.
+            approvals_reviewer: Option<Text<'a>> = "codex.approval.reviewer", Operational;
+            /// What the sandbox allows.
+            sandbox_mode: Option<Text<'a>> = "codex.sandbox.mode", Operational;
+            /// Whether the sandbox lets through to the network.
+            network_access: Option<bool> = "codex.sandbox.network_access", Operational;
+            /// How user and agent work together: `default`, `plan`.
+            collaboration_mode: Option<Text<'a>> = "codex.collaboration.mode", Operational;
+            /// Tone of the agent.
+            personality: Option<Text<'a>> = "codex.personality", Operational;
+            /// Kind of workspace: `project` or `projectless`.
+            workspace_kind: Option<Text<'a>> = "codex.workspace.kind", Operational;
+            /// Plugins active when the turn began.
+            active_plugins: List<'a> = "codex.plugin.active_ids", Operational;
+            /// Whether guardian reviews replace the user's approvals.
+            guardian: Option<bool> = "codex.guardian.enabled", Operational;
+        }
+
+        /// Tokens used since the turn's fact of this name before; repeated totals are left out.
+        TurnUsage = "codex.turn.usage", "factline::usage", DEBUG {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Input tokens, cached ones included.
+            input: u64 = "gen_ai.usage.input_tokens", Operational;
+            /// Input tokens that came from the cache.
+            cached: u64 = "gen_ai.usage.cache_read.input_tokens", Operational;
+            /// Input tokens written to the cache.
+            cache_write: u64 = "gen_ai.usage.cache_write.input_tokens", Operational;
+            /// Output tokens, reasoning included.
+            output: u64 = "gen_ai.usage.output_tokens", Operational;
+            /// Output tokens spent on reasoning.
+            reasoning: u64 = "gen_ai.usage.reasoning.output_tokens", Operational;
+            /// All tokens.
+            total: u64 = "codex.usage.total_tokens", Operational;
+            /// Tokens that fit the model's window.
+            context_window: Option<u64> = "codex.usage.context_window", Operational;
+        }
+
+        /// A running turn was given more input, or refused it.
+        TurnSteered = "codex.turn.steered", "factline::turn", INFO, failing error_type {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn that took it, or was meant.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The turn the client expected to be running.
+            expected_turn_id: Option<Text<'a>> = "codex.steer.expected_turn_id", Id;
+            /// The request.
+            request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+            /// The connection it came from.
+            connection_id: Option<u64> = "codex.connection.id", Id;
+            /// `accepted` or `rejected`.
+            result: Text<'a> = "codex.steer.result", Operational;
+            /// Why it was rejected: `no_active_turn`, `expected_turn_mismatch`, `non_steerable_review`,
+            /// `non_steerable_compact`, `empty_input`, `input_too_large`, `_OTHER`.
+            error_type: Option<Text<'a>> = "error.type", Operational;
+            /// Images in the input.
+            image_count: Option<u64> = "codex.input.image_count", Operational;
+        }
+
+        /// The server asked somebody to approve a command, a patch or a permission.
+        ApprovalRequested = "codex.approval.requested", "factline::approval", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The call that waits.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// The request.
+            request_id: Text<'a> = "jsonrpc.request.id", Id;
+            /// The connection that was asked.
+            connection_id: Option<u64> = "codex.connection.id", Id;
+            /// What is asked for: `command_execution`, `file_change`, `permissions`, `network_access`,
+            /// `write_stdin`.
+            subject: Text<'a> = "codex.approval.subject", Operational;
+            /// The tool that asks.
+            tool: Option<Text<'a>> = "gen_ai.tool.name", Operational;
+            /// Why: `initial`, `sandbox_denial`, `network_policy_denial`, `execve_intercept`.
+            trigger: Text<'a> = "codex.approval.trigger", Operational;
+            /// When the server says it began to wait, ms since 1970.
+            started_at_ms: Option<i64> = "codex.approval.started_at_ms", Operational;
+            /// Whether more permissions are wanted.
+            additional_permissions: Option<bool> = "codex.approval.additional_permissions", Operational;
+            /// Whether the network is wanted.
+            network: Option<bool> = "codex.approval.network_access", Operational;
+            /// The command.
+            command: Option<Text<'a>> = "codex.approval.command", Content(Arguments);
+            /// The reason the agent gives.
+            reason: Option<Text<'a>> = "codex.approval.reason", Content(Messages);
+        }
+
+        /// An approval was answered, or will not be.
+        ApprovalResolved = "codex.approval.resolved", "factline::approval", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The call that waited.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// The request.
+            request_id: Text<'a> = "jsonrpc.request.id", Id;
+            /// The connection that was asked.
+            connection_id: Option<u64> = "codex.connection.id", Id;
+            /// What was asked for.
+            subject: Text<'a> = "codex.approval.subject", Operational;
+            /// `approved`, `denied` or `aborted`.
+            decision: Text<'a> = "codex.approval.decision", Operational;
+            /// How far it reaches: `none`, `session_approval`, `exec_policy_amendment`,
+            /// `network_policy_amendment`.
+            resolution: Text<'a> = "codex.approval.resolution", Operational;
+            /// Who decided: `user`, or `none` where it was never answered.
+            source: Text<'a> = "codex.approval.source", Operational;
+            /// From question to answer, seconds.
+            wait_s: Option<f64> = "codex.approval.duration_s", Operational;
+        }
+
+        /// A review asked for with `review/start` came to its end.
+        ReviewCompleted = "codex.review.completed", "factline::review", INFO, failing error_type {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The review's turn, as `review/start` answered it.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// `completed`, `failed` or `interrupted`.
+            status: Text<'a> = "codex.review.status", Operational;
+            /// What was reviewed: `uncommittedChanges`, `commit`, `baseBranch`, `custom`.
+            review_target: Option<Text<'a>> = "codex.review.target", Operational;
+            /// How long it took, seconds.
+            duration_s: Option<f64> = "codex.review.duration_s", Operational;
+            /// Why it failed.
+            error_type: Option<Text<'a>> = "error.type", Operational;
+        }
+
+        /// The guardian, another agent, decided in the user's place.
+        GuardianReviewed = "codex.guardian.reviewed", "factline::guardian", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The call that was reviewed.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// The review.
+            review_id: Option<Text<'a>> = "codex.guardian.review_id", Id;
+            /// `approved`, `denied`, `timedOut` or `aborted`.
+            decision: Text<'a> = "codex.guardian.decision", Operational;
+            /// What was asked for.
+            subject: Option<Text<'a>> = "codex.guardian.subject", Operational;
+            /// How dangerous it was judged.
+            risk_level: Option<Text<'a>> = "codex.guardian.risk_level", Operational;
+            /// How clearly the user had allowed it.
+            user_authorization: Option<Text<'a>> = "codex.guardian.user_authorization", Operational;
+            /// Where the decision came from.
+            decision_source: Option<Text<'a>> = "codex.guardian.decision_source", Operational;
+            /// How long it took, seconds.
+            duration_s: Option<f64> = "codex.guardian.duration_s", Operational;
+            /// The guardian's reasons.
+            rationale: Option<Text<'a>> = "codex.guardian.rationale", Content(Messages);
+        }
+
+        /// A thread's goal was set, changed or cleared.
+        GoalChanged = "codex.goal.changed", "factline::goal", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn that changed it, if it was one.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// `updated` or `cleared`.
+            action: Text<'a> = "codex.goal.action", Operational;
+            /// `active`, `paused`, `complete`, ...
+            status: Option<Text<'a>> = "codex.goal.status", Operational;
+            /// Tokens it may use.
+            token_budget: Option<i64> = "codex.goal.token_budget", Operational;
+            /// Tokens it has used.
+            tokens_used: Option<i64> = "codex.goal.tokens_used", Operational;
+            /// Time it has used, seconds.
+            time_used_s: Option<i64> = "codex.goal.time_used_s", Operational;
+            /// When it was set, seconds since 1970.
+            created_at: Option<i64> = "codex.goal.created_at", Operational;
+            /// When it last changed, seconds since 1970.
+            updated_at: Option<i64> = "codex.goal.updated_at", Operational;
+            /// What it is.
+            objective: Option<Text<'a>> = "codex.goal.objective", Content(Prompts);
+        }
+
+        /// A skill was put to use.
+        SkillInvoked = "codex.skill.invoked", "factline::skill", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The skill's name.
+            skill_name: Text<'a> = "gen_ai.skill.name", Operational;
+            /// The skill's id: a hash of where it comes from and its name.
+            skill_id: Option<Text<'a>> = "codex.skill.id", Id;
+            /// `explicit` or `implicit`.
+            invocation_type: Option<Text<'a>> = "codex.skill.invocation_type", Operational;
+            /// Where it is defined: `user`, `repo`, `system`, `admin`.
+            scope: Option<Text<'a>> = "codex.skill.scope", Operational;
+            /// The plugin it belongs to.
+            plugin_id: Option<Text<'a>> = "codex.plugin.id", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+            /// Where its text lies.
+            path: Option<Text<'a>> = "gen_ai.skill.source.uri", Environment(Paths);
+        }
+
+        /// The user named an app.
+        AppMentioned = "codex.app.mentioned", "factline::app", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The connector.
+            connector_id: Option<Text<'a>> = "codex.app.connector_id", Operational;
+            /// The app's name.
+            app_name: Option<Text<'a>> = "codex.app.name", Operational;
+            /// `explicit` or `implicit`.
+            invocation_type: Option<Text<'a>> = "codex.app.invocation_type", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A tool of an app was called.
+        AppUsed = "codex.app.used", "factline::app", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The call.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// The connector.
+            connector_id: Option<Text<'a>> = "codex.app.connector_id", Operational;
+            /// The app's name.
+            app_name: Option<Text<'a>> = "codex.app.name", Operational;
+            /// `explicit` or `implicit`.
+            invocation_type: Option<Text<'a>> = "codex.app.invocation_type", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A plugin was used in a turn.
+        PluginUsed = "codex.plugin.used", "factline::plugin", INFO {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The plugin, as `name@marketplace`.
+            plugin_id: Text<'a> = "codex.plugin.id", Operational;
+            /// Its id at the marketplace.
+            remote_plugin_id: Option<Text<'a>> = "codex.plugin.remote_id", Operational;
+            /// Its name.
+            plugin_name: Option<Text<'a>> = "codex.plugin.name", Operational;
+            /// Where it was got.
+            marketplace: Option<Text<'a>> = "codex.plugin.marketplace", Operational;
+            /// Whether it brings skills.
+            has_skills: Option<bool> = "codex.plugin.has_skills", Operational;
+            /// MCP servers it brings.
+            mcp_server_count: Option<u64> = "codex.plugin.mcp_server_count", Operational;
+            /// Connectors it brings.
+            connector_ids: List<'a> = "codex.plugin.connector_ids", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A plugin was installed, uninstalled, enabled or disabled.
+        PluginStateChanged = "codex.plugin.state_changed", "factline::plugin", INFO {
+            /// The plugin, as `name@marketplace`.
+            plugin_id: Text<'a> = "codex.plugin.id", Operational;
+            /// `installed`, `uninstalled`, `enabled` or `disabled`.
+            state: Text<'a> = "codex.plugin.state", Operational;
+            /// Its id at the marketplace.
+            remote_plugin_id: Option<Text<'a>> = "codex.plugin.remote_id", Operational;
+            /// Its name.
+            plugin_name: Option<Text<'a>> = "codex.plugin.name", Operational;
+            /// Where it was got.
+            marketplace: Option<Text<'a>> = "codex.plugin.marketplace", Operational;
+            /// Whether it brings skills.
+            has_skills: Option<bool> = "codex.plugin.has_skills", Operational;
+            /// MCP servers it brings.
+            mcp_server_count: Option<u64> = "codex.plugin.mcp_server_count", Operational;
+            /// Connectors it brings.
+            connector_ids: List<'a> = "codex.plugin.connector_ids", Operational;
+            /// Product that did it.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A plugin could not be installed.
+        PluginInstallFailed = "codex.plugin.install_failed", "factline::plugin", WARN {
+            /// The plugin, as `name@marketplace`.
+            plugin_id: Option<Text<'a>> = "codex.plugin.id", Operational;
+            /// Its name.
+            plugin_name: Option<Text<'a>> = "codex.plugin.name", Operational;
+            /// Where it was to be got.
+            marketplace: Option<Text<'a>> = "codex.plugin.marketplace", Operational;
+            /// What went wrong.
+            error_type: Text<'a> = "error.type", Operational;
+            /// Product that tried.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// Another agent's configuration was imported; one fact for each kind of item.
+        ImportCompleted = "codex.import.completed", "factline::import", INFO {
+            /// The import.
+            import_id: Text<'a> = "codex.import.id", Id;
+            /// Kind of item.
+            item_type: Text<'a> = "codex.import.item_type", Operational;
+            /// Items imported.
+            success_count: u64 = "codex.import.success_count", Operational;
+            /// Items that failed.
+            failure_count: u64 = "codex.import.failure_count", Operational;
+            /// Agent it came from.
+            provider: Option<Text<'a>> = "codex.import.provider", Operational;
+            /// Where the import was started.
+            source: Option<Text<'a>> = "codex.import.source", Operational;
+            /// Product that did it.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// The server reported an error of a turn; it may try again.
+        Error = "codex.error", "factline::error", WARN {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// Kind of error.
+            error_type: Text<'a> = "error.type", Operational;
+            /// Status the model's server answered with.
+            http_status: Option<u64> = "http.response.status_code", Operational;
+            /// Whether the server tries again.
+            will_retry: Option<bool> = "codex.error.will_retry", Operational;
+            /// What it says.
+            message: Option<Text<'a>> = "exception.message", Content(Messages);
+        }
+
+        /// A request of the protocol, in either direction.
+        Request = "codex.rpc.request", "factline::rpc", DEBUG {
+            /// The connection.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// The request's id, in its sender's space of ids.
+            request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+            /// Who sent it: `client` or `server`.
+            sender: Text<'a> = "codex.rpc.sender", Operational;
+            /// Method, `_OTHER` for one that is not known.
+            method: Text<'a> = "rpc.method", Operational;
+            /// The method that is not known, at most 128 bytes.
+            original_method: Option<Text<'a>> = "rpc.method_original", Operational;
+            /// The thread it is about.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn it is about.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+        }
+
+        /// A response of the protocol, in either direction.
+        Response = "codex.rpc.response", "factline::rpc", DEBUG, failing error_type {
+            /// The connection.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// The request's id, in the space of ids of the request's sender.
+            request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+            /// Who sent the response: `client` or `server`.
+            sender: Text<'a> = "codex.rpc.sender", Operational;
+            /// Method of the request; absent if there was no such request.
+            method: Option<Text<'a>> = "rpc.method", Operational;
+            /// The thread the request was about.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// From request to response, seconds.
+            duration_s: Option<f64> = "codex.rpc.duration_s", Operational;
+            /// JSON-RPC error code.
+            error_code: Option<Text<'a>> = "rpc.response.status_code", Operational;
+            /// The same where it is an error.
+            error_type: Option<Text<'a>> = "error.type", Operational;
+            /// What the error says.
+            message: Option<Text<'a>> = "exception.message", Content(Messages);
+        }
+
+        /// A notification of the protocol, in either direction.
+        Notification = "codex.rpc.notification", "factline::rpc", DEBUG {
+            /// The connection.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// Who sent it: `client` or `server`.
+            sender: Text<'a> = "codex.rpc.sender", Operational;
+            /// Method, `_OTHER` for one that is not known.
+            method: Text<'a> = "rpc.method", Operational;
+            /// The method that is not known, at most 128 bytes.
+            original_method: Option<Text<'a>> = "rpc.method_original", Operational;
+            /// The thread it is about.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn it is about.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+        }
+
+        /// A piece of streamed text or output went by. Never becomes telemetry.
+        Delta = "codex.rpc.delta", "factline::delta", TRACE, exported false {
+            /// The connection.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// Method.
+            method: Text<'a> = "rpc.method", Operational;
+            /// Bytes of the message.
+            size: u64 = "codex.rpc.size", Operational;
+        }
+    }
+    lasting {
+        /// A client's connection, from the moment its `initialize` was sent.
+        ConnectionStart .. ConnectionEnd = "codex.connection", "factline::client", INFO,
+        shown "initialize", kind 2, logs(Some("codex.client.initialized"), None),
+        constant { "rpc.system.name" = "jsonrpc", "rpc.method" = "initialize" } {
+            keys {
+                /// The connection, counted from 1.
+                connection_id: u64 = "codex.connection.id", Id;
+            }
+            start {
+                /// The request that opened it.
+                request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+                /// `stdio`, `websocket`, `unix` or `in_process`.
+                transport: Text<'a> = "codex.rpc.transport", Operational;
+                /// The same in OpenTelemetry's words: `pipe`, `tcp`, `unix`.
+                network_transport: Option<Text<'a>> = "network.transport", Operational;
+                /// Name of the client.
+                client_name: Option<Text<'a>> = "user_agent.name", Operational;
+                /// Version of the client.
+                client_version: Option<Text<'a>> = "user_agent.version", Operational;
+                /// Product that first connected to the process.
+                product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+                /// Whether the client asked for the experimental API.
+                experimental_api: Option<bool> = "codex.client.experimental_api", Operational;
+                /// Notifications the client does not want.
+                opted_out: List<'a> = "codex.client.opted_out", Operational;
+                /// How the server calls itself towards others.
+                user_agent: Option<Text<'a>> = "user_agent.original", Operational;
+                /// Version of the server.
+                server_version: Option<Text<'a>> = "codex.server.version", Operational;
+                /// Kind of operating system.
+                os_type: Option<Text<'a>> = "os.type", Operational;
+                /// Name of the operating system.
+                os_name: Option<Text<'a>> = "os.name", Operational;
+                /// Version of the operating system.
+                os_version: Option<Text<'a>> = "os.version", Operational;
+                /// Processor architecture.
+                arch: Option<Text<'a>> = "host.arch", Operational;
+            }
+            end {
+                /// `client_closed`, `server_exited` or `killed`.
+                ended: Text<'a> = "codex.connection.end", Operational;
+            }
+        }
+
+        /// A turn: the agent works on one request until it is done, fails or is interrupted.
+        TurnStart .. TurnEnd = "codex.turn", "factline::turn", INFO,
+        shown "invoke_agent {gen_ai.agent.name}", kind 1,
+        logs(Some("codex.turn.started"), Some("codex.turn.completed")),
+        constant { "gen_ai.operation.name" = "invoke_agent" } {
+            keys {
+                /// The thread.
+                thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+                /// The turn; of a review the one that `review/start` answered.
+                turn_id: Text<'a> = "codex.turn.id", Id;
+            }
+            start {
+                /// Name of the agent: `codex`, a subagent's role, or `review`.
+                agent: Text<'a> = "gen_ai.agent.name", Operational;
+                /// Of a review the id that its `turn/started` has.
+                inner_id: Option<Text<'a>> = "codex.turn.inner_id", Id;
+                /// The turn that caused it.
+                root_id: Option<Text<'a>> = "codex.turn.root_id", Id;
+                /// The connection that asked for it.
+                connection_id: Option<u64> = "codex.connection.id", Id;
+                /// The request that asked for it.
+                request_id: Option<Text<'a>> = "jsonrpc.request.id", Id;
+                /// Its thread's parent.
+                parent_thread_id: Option<Text<'a>> = "codex.thread.parent_id", Id;
+                /// Model of the thread.
+                model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+                /// `default` or `queued`.
+                submission_type: Option<Text<'a>> = "codex.turn.submission_type", Operational;
+                /// From submission to start, seconds.
+                queue_s: Option<f64> = "codex.turn.queue_duration_s", Operational;
+                /// Why it began without a request: `goal`, ...
+                trigger: Option<Text<'a>> = "codex.turn.trigger", Operational;
+                /// Turns of the thread observed before it.
+                index: Option<u64> = "codex.turn.index", Operational;
+                /// When the server says it began, seconds since 1970.
+                started_at: Option<i64> = "codex.turn.started_at", Operational;
+                /// Images in the prompt.
+                image_count: Option<u64> = "codex.input.image_count", Operational;
+                /// The prompt.
+                prompt: Option<Text<'a>> = "gen_ai.input.messages", Content(Prompts);
+            }
+            end {
+                /// `completed`, `failed` or `interrupted`.
+                status: Text<'a> = "codex.turn.status", Operational;
+                /// False where nobody saw it end.
+                end_observed: Option<bool> = "codex.turn.end_observed", Operational;
+                /// How long the server says it took, seconds.
+                duration_s: Option<f64> = "codex.turn.duration_s", Operational;
+                /// When the server says it ended, seconds since 1970.
+                completed_at: Option<i64> = "codex.turn.completed_at", Operational;
+                /// Why it failed.
+                error_type: Option<Text<'a>> = "error.type", Operational;
+                /// Status the model's server answered with.
+                http_status: Option<u64> = "http.response.status_code", Operational;
+                /// Input tokens, cached ones included.
+                input: Option<u64> = "gen_ai.usage.input_tokens", Operational;
+                /// Output tokens, reasoning included.
+                output: Option<u64> = "gen_ai.usage.output_tokens", Operational;
+                /// Input tokens that came from the cache.
+                cached: Option<u64> = "gen_ai.usage.cache_read.input_tokens", Operational;
+                /// Input tokens written to the cache.
+                cache_write: Option<u64> = "gen_ai.usage.cache_write.input_tokens", Operational;
+                /// Output tokens spent on reasoning.
+                reasoning: Option<u64> = "gen_ai.usage.reasoning.output_tokens", Operational;
+                /// Tokens that fit the model's window.
+                context_window: Option<u64> = "codex.usage.context_window", Operational;
+                /// Inputs that steered it.
+                steer_count: Option<u64> = "codex.turn.steer_count", Operational;
+                /// Tool calls that completed in it.
+                tool_count: Option<u64> = "codex.turn.tool_count", Operational;
+                /// When a client asked to interrupt it, ms since 1970.
+                interrupt_requested_at_ms: Option<u64> = "codex.turn.interrupt_requested_at_ms", Operational;
+                /// From start to the first text of the agent, seconds.
+                first_token_s: Option<f64> = "codex.turn.time_to_first_token_s", Operational;
+                /// What the error says.
+                message: Option<Text<'a>> = "exception.message", Content(Messages);
+                /// The agent's last message.
+                answer: Option<Text<'a>> = "gen_ai.output.messages", Content(Messages);
+            }
+        }
+
+        /// A call of a tool: a command, a patch, an MCP tool, a search, an image, another agent.
+        ToolStart .. ToolEnd = "codex.tool", "factline::tool", INFO,
+        shown "execute_tool {gen_ai.tool.name}", kind 1, logs(None, None),
+        constant { "gen_ai.operation.name" = "execute_tool" } {
+            keys {
+                /// The thread.
+                thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+                /// The turn.
+                turn_id: Text<'a> = "codex.turn.id", Id;
+                /// The call.
+                call_id: Text<'a> = "gen_ai.tool.call.id", Id;
+            }
+            start {
+                /// Name of the tool.
+                tool: Text<'a> = "gen_ai.tool.name", Operational;
+                /// `function`, or `extension` where the model's side runs it.
+                tool_type: Option<Text<'a>> = "gen_ai.tool.type", Operational;
+                /// Type of the item in the protocol.
+                item_type: Text<'a> = "codex.item.type", Operational;
+                /// Name of the agent that calls.
+                agent: Option<Text<'a>> = "gen_ai.agent.name", Operational;
+                /// MCP method.
+                mcp_method: Option<Text<'a>> = "mcp.method.name", Operational;
+                /// MCP server.
+                mcp_server: Option<Text<'a>> = "codex.mcp.server.name", Operational;
+                /// The plugin that brings the tool.
+                plugin_id: Option<Text<'a>> = "codex.plugin.id", Operational;
+                /// The app behind the tool.
+                connector_id: Option<Text<'a>> = "codex.app.connector_id", Operational;
+                /// Command line, arguments or query.
+                arguments: Option<Text<'a>> = "gen_ai.tool.call.arguments", Content(Arguments);
+                /// Working directory.
+                cwd: Option<Text<'a>> = "process.working_directory", Environment(Paths);
+            }
+            end {
+                /// `completed`, `failed`, `declined` or `interrupted`.
+                status: Text<'a> = "codex.item.status", Operational;
+                /// False where nobody saw it end.
+                end_observed: Option<bool> = "codex.item.end_observed", Operational;
+                /// Why it failed: `exit_code`, `denied`, `tool_error`, ...
+                error_type: Option<Text<'a>> = "error.type", Operational;
+                /// What the tool itself took, seconds.
+                execution_s: Option<f64> = "codex.tool.execution_duration_s", Operational;
+                /// Exit code of the command.
+                exit_code: Option<i64> = "process.exit.code", Operational;
+                /// Who asked for the command: `agent`, `userShell`, `unifiedExecStartup`, ...
+                source: Option<Text<'a>> = "codex.command.source", Operational;
+                /// Threads of the agents it was about.
+                agents: List<'a> = "codex.subagent.thread_ids", Id;
+                /// Model of the agent it started.
+                agent_model: Option<Text<'a>> = "codex.subagent.model", Operational;
+                /// How hard that agent thinks.
+                agent_effort: Option<Text<'a>> = "codex.subagent.reasoning_level", Operational;
+                /// Files added.
+                added: Option<u64> = "codex.file_change.added_count", Operational;
+                /// Files changed.
+                modified: Option<u64> = "codex.file_change.modified_count", Operational;
+                /// Files deleted.
+                deleted: Option<u64> = "codex.file_change.deleted_count", Operational;
+                /// Files moved.
+                moved: Option<u64> = "codex.file_change.moved_count", Operational;
+                /// Lines added.
+                lines_added: Option<u64> = "codex.file_change.lines.added", Operational;
+                /// Lines removed.
+                lines_removed: Option<u64> = "codex.file_change.lines.removed", Operational;
+                /// Actions the command was parsed into, by kind: `read`, `listFiles`, `search`, `unknown`.
+                actions: List<'a> = "codex.command.actions", Operational;
+                /// Kind of web search.
+                search_action: Option<Text<'a>> = "codex.web_search.action", Operational;
+                /// Output, result or diff.
+                result: Option<Text<'a>> = "gen_ai.tool.call.result", Content(Output);
+                /// Files it touched.
+                paths: List<'a> = "codex.file_change.paths", Environment(Paths);
+            }
+        }
+
+        /// The thread's history was compacted to fit the model's window.
+        CompactionStart .. CompactionEnd = "codex.compaction", "factline::compaction", INFO,
+        shown "codex.compaction", kind 1, logs(None, Some("codex.thread.compacted")),
+        constant { } {
+            keys {
+                /// The thread.
+                thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+                /// The turn.
+                turn_id: Text<'a> = "codex.turn.id", Id;
+            }
+            start {
+                /// The item.
+                item_id: Text<'a> = "codex.item.id", Id;
+                /// `manual` or `auto`.
+                trigger: Text<'a> = "codex.compaction.trigger", Operational;
+                /// When in a turn: `standalone_turn`, `pre_turn` or `mid_turn`.
+                phase: Text<'a> = "codex.compaction.phase", Operational;
+                /// Tokens in use before.
+                tokens_before: Option<u64> = "codex.compaction.context_tokens.before", Operational;
+            }
+            end {
+                /// `completed`, `failed` or `interrupted`.
+                status: Text<'a> = "codex.compaction.status", Operational;
+                /// False where nobody saw it end.
+                end_observed: Option<bool> = "codex.item.end_observed", Operational;
+                /// Why it failed.
+                error_type: Option<Text<'a>> = "error.type", Operational;
+                /// Tokens in use after.
+                tokens_after: Option<u64> = "codex.compaction.context_tokens.after", Operational;
+            }
+        }
+
+        /// A hook of the user ran.
+        HookStart .. HookEnd = "codex.hook", "factline::hook", INFO,
+        shown "codex.hook {codex.hook.event}", kind 1, logs(None, Some("codex.hook.completed")),
+        constant { } {
+            keys {
+                /// The thread.
+                thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+                /// The turn.
+                turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+                /// The event it hangs on: `sessionStart`, `preToolUse`, ...
+                event: Text<'a> = "codex.hook.event", Operational;
+                /// Occurrence of this run of this hook on the thread, counted from 0.
+                occurrence: u64 = "codex.hook.occurrence", Id;
+            }
+            start {
+                /// `command`, `prompt` or `agent`.
+                handler_type: Option<Text<'a>> = "codex.hook.handler_type", Operational;
+                /// `sync` or `async`.
+                execution_mode: Option<Text<'a>> = "codex.hook.execution_mode", Operational;
+                /// `thread` or `turn`.
+                scope: Option<Text<'a>> = "codex.hook.scope", Operational;
+                /// Who set it up: `user`, `project`, `plugin`, ...
+                source: Option<Text<'a>> = "codex.hook.source", Operational;
+                /// File it is defined in.
+                path: Option<Text<'a>> = "codex.hook.path", Environment(Paths);
+            }
+            end {
+                /// `completed`, `failed`, `blocked`, `stopped` or `interrupted`.
+                status: Text<'a> = "codex.hook.status", Operational;
+                /// False where nobody saw it end.
+                end_observed: Option<bool> = "codex.item.end_observed", Operational;
+                /// Why it failed.
+                error_type: Option<Text<'a>> = "error.type", Operational;
+                /// How long the server says it took, seconds.
+                duration_s: Option<f64> = "codex.hook.duration_s", Operational;
+            }
+        }
+    }
+}

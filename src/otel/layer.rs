@@ -1,0 +1,252 @@
+//! The layer: facts that `tracing` shows become finished OTLP records.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::open::{Ending, Log, OpenSpan, with_records};
+use super::record::Visited;
+use super::resource::{Header, Resource};
+use super::sink::{Accepted, Signal, Sink};
+use crate::fact::vocabulary::{ConnectionStart, Fact};
+use crate::fact::{Entry, Starts, entry, span_start};
+
+/// Writes facts as OTLP log records and spans to a [`Sink`].
+///
+/// It looks at facts only: whatever else the process emits, the exporters' own events included, passes by.
+pub struct OtelLayer {
+    sink: Box<dyn Sink>,
+    resource: Mutex<Resource>,
+    equal: Mutex<Equal>,
+    pool: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Buffers kept for spans to come.
+const POOLED: usize = 64;
+/// A buffer that grew beyond this is not kept.
+const POOLED_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFERS: RefCell<[Vec<u8>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
+
+impl fmt::Debug for OtelLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtelLayer").finish_non_exhaustive()
+    }
+}
+
+/// A filter that lets facts through and nothing else.
+pub fn only_facts() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(|metadata| metadata.target().starts_with("factline::"))
+}
+
+impl OtelLayer {
+    pub(super) fn new(sink: impl Sink, resource: Resource) -> Self {
+        for signal in [Signal::Logs, Signal::Traces] {
+            sink.set_header(signal, &Header::new(&resource, signal).0);
+        }
+        OtelLayer {
+            sink: Box::new(sink),
+            resource: Mutex::new(resource),
+            equal: Mutex::new(Equal::default()),
+            pool: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
+        if !metadata.target().starts_with("factline::") {
+            return None;
+        }
+        entry(metadata.name()).filter(|entry| entry.exported && entry.target == metadata.target())
+    }
+
+    fn uid(&self, event: &str, ids: u64, time: u64) -> u64 {
+        let first = uid(event, ids, time, 0);
+        let mut equal = self.equal.lock().unwrap_or_else(PoisonError::into_inner);
+        match equal.occurrence(first) {
+            0 => first,
+            occurrence => uid(event, ids, time, occurrence),
+        }
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < POOLED && buffer.capacity() <= POOLED_BYTES {
+            buffer.clear();
+            pool.push(buffer);
+        }
+    }
+
+    // A server says who it is when a client connects; what follows belongs to it.
+    fn learn(&self, start: &ConnectionStart<'_>) {
+        let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = resource.clone();
+        resource.learn("service.version", start.server_version.as_deref());
+        resource.learn("os.type", start.os_type.as_deref());
+        resource.learn("os.name", start.os_name.as_deref());
+        resource.learn("os.version", start.os_version.as_deref());
+        resource.learn("host.arch", start.arch.as_deref());
+        if *resource != before {
+            for signal in [Signal::Logs, Signal::Traces] {
+                self.sink.set_header(signal, &Header::new(&resource, signal).0);
+            }
+        }
+    }
+
+    fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
+        open.ended = true;
+        with_records(open, end, span, log, |accepted| self.sink.accept(accepted));
+        self.give_back(std::mem::take(&mut open.attributes));
+    }
+}
+
+impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let Some(entry) = Self::entry(metadata) else { return };
+        BUFFERS.with_borrow_mut(|[attributes, record, _]| {
+            attributes.clear();
+            let mut visited = Visited::new(entry, LOG_ATTRIBUTE, attributes);
+            event.record(&mut visited);
+            let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
+            let place = (visited.trace != 0).then_some((visited.trace, visited.span));
+            let log = Log {
+                event: entry.name,
+                time,
+                observed,
+                severity: severity(*metadata.level()),
+                attributes: [attributes, &[]],
+                uid: self.uid(entry.name, ids, time),
+            };
+            let written = log.write(place, record);
+            self.sink.accept(Accepted { begin: None, end: None, records: &[(Signal::Logs, time, written)] });
+        });
+    }
+
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let Some(entry) = Self::entry(attributes.metadata()) else { return };
+        if entry.name == ConnectionStart::ENTRY.name
+            && let Some((_, Fact::ConnectionStart(start))) = span_start(attributes)
+        {
+            self.learn(&start);
+        }
+        let mut buffer = self.buffer();
+        let mut visited = Visited::new(entry, SPAN_ATTRIBUTE, &mut buffer);
+        attributes.record(&mut visited);
+        let observed = visited.observed;
+        let started = visited.out.len();
+        let open = OpenSpan::new(entry, visited);
+        BUFFERS.with_borrow_mut(|[stored, record, _]| {
+            open.store(stored);
+            let begin = Some((open.key(), open.time, stored.as_slice()));
+            let Some(event) = entry.lasting.as_ref().and_then(|lasting| lasting.start_event) else {
+                return self.sink.accept(Accepted { begin, end: None, records: &[] });
+            };
+            let log = Log {
+                event,
+                time: open.time,
+                observed,
+                severity: severity(entry.level),
+                attributes: [open.attributes.get(..started).unwrap_or_default(), &[]],
+                uid: self.uid(event, open.ids, open.time),
+            };
+            let written = open.log(&log, record);
+            self.sink.accept(Accepted { begin, end: None, records: &[(Signal::Logs, open.time, written)] });
+        });
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(open);
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        BUFFERS.with_borrow_mut(|[attributes, record, log]| {
+            attributes.clear();
+            let mut visited = Visited::new(open.entry, SPAN_ATTRIBUTE, attributes);
+            values.record(&mut visited);
+            let Some(time) = visited.end else { return };
+            let (observed, start, parent, failed) =
+                (visited.end_observed, visited.start, visited.end_parent, visited.failed);
+            let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+            let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
+            let end = Ending { time, observed, start, parent, failed, attributes, uid };
+            self.end(open, &end, record, log);
+        });
+    }
+
+    // A host dropped it without saying how it ended.
+    fn on_close(&self, id: span::Id, context: Context<'_, S>) {
+        let Some(span) = context.span(&id) else { return };
+        let mut extensions = span.extensions_mut();
+        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let attributes = open.unobserved();
+        let time = now.max(open.time);
+        let uid = uid("end", open.ids, time, 0);
+        let end = Ending { time, observed: now, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        BUFFERS.with_borrow_mut(|[_, record, log]| self.end(open, &end, record, log));
+    }
+}
+
+/// Severity numbers of the log data model.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 17,
+        Level::WARN => 13,
+        Level::INFO => 9,
+        Level::DEBUG => 5,
+        Level::TRACE => 1,
+    }
+}
+
+/// The id of a record: the same for the same fact, however often it is delivered or replayed.
+pub(super) fn uid(event: &str, ids: u64, time: u64, occurrence: u64) -> u64 {
+    let mut bytes = [0; 24];
+    for (place, number) in bytes.chunks_exact_mut(8).zip([ids, time, occurrence]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    xxh3_64_with_seed(event.as_bytes(), xxh3_64_with_seed(&bytes, 0))
+}
+
+// Facts that are equal in everything come close together: the last ones are enough to count them.
+#[derive(Debug)]
+struct Equal {
+    last: [(u64, u64); 64],
+    next: usize,
+}
+
+impl Default for Equal {
+    fn default() -> Self {
+        Equal { last: [(0, 0); 64], next: 0 }
+    }
+}
+
+impl Equal {
+    fn occurrence(&mut self, uid: u64) -> u64 {
+        if let Some((_, times)) = self.last.iter_mut().find(|(known, _)| *known == uid) {
+            *times += 1;
+            return *times;
+        }
+        if let Some(place) = self.last.get_mut(self.next) {
+            *place = (uid, 0);
+        }
+        self.next = (self.next + 1) % self.last.len();
+        0
+    }
+}

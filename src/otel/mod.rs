@@ -1,0 +1,38 @@
+//! Facts as OpenTelemetry: a layer that writes log records and spans as OTLP protobuf.
+//!
+//! The bytes are final: a stored record is one entry of `ScopeLogs.log_records` or `ScopeSpans.spans`, tag and
+//! length included, so that a batch is a header and records one after the other (see [`Header`]).
+
+mod encode;
+mod layer;
+mod open;
+mod record;
+mod resource;
+mod sink;
+
+pub use layer::{OtelLayer, only_facts};
+pub use open::recover;
+pub use resource::{Header, Resource};
+pub use sink::{Accepted, OutboxSink, Signal, Sink};
+
+/// A layer that writes facts to `sink`: the outbox, or whatever else takes finished OTLP records.
+pub fn layer(sink: impl Sink, resource: Resource) -> OtelLayer {
+    OtelLayer::new(sink, resource)
+}
+
+/// Trace and span of the host's current span: what a turn without a carrier of its own belongs to.
+///
+/// Looks at the current `tracing` span through tracing-opentelemetry, else at the current OpenTelemetry
+/// context. Give it to [`Observer::with_host_parent`](crate::protocol::Observer::with_host_parent).
+pub fn current_span() -> Option<(u128, u64)> {
+    use opentelemetry::trace::TraceContextExt as _;
+    let through_tracing = tracing::dispatcher::get_default(|dispatch| {
+        let id = dispatch.current_span().id().cloned()?;
+        tracing_opentelemetry::get_otel_context(&id, dispatch)
+    });
+    let context = through_tracing.unwrap_or_else(opentelemetry::Context::current);
+    let span = context.span().span_context().clone();
+    span.is_valid().then(|| {
+        (u128::from_be_bytes(span.trace_id().to_bytes()), u64::from_be_bytes(span.span_id().to_bytes()))
+    })
+}

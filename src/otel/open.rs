@@ -1,0 +1,307 @@
+//! Spans that are open: what is needed to finish them, also after a crash.
+
+use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::record::{Visited, shown_key};
+use super::sink::{Accepted, Signal};
+use crate::fact::{Entry, Link, entry};
+use crate::outbox::{Key, Lane, Queue, Record, Transaction};
+
+/// A span that began and has not ended.
+#[derive(Debug)]
+pub(super) struct OpenSpan {
+    pub entry: &'static Entry,
+    pub trace: u128,
+    pub span: u64,
+    pub parent: u64,
+    pub remote: bool,
+    pub time: u64,
+    pub ids: u64,
+    name: String,
+    links: Vec<Link>,
+    /// Attributes of the start, tagged as a span's.
+    pub attributes: Vec<u8>,
+    /// Where those end that the record at the end repeats.
+    keys_end: usize,
+    pub ended: bool,
+}
+
+/// How a span ended.
+#[derive(Debug)]
+pub(super) struct Ending<'b> {
+    pub time: u64,
+    pub observed: u64,
+    /// Its start, if known better; else 0.
+    pub start: u64,
+    /// Its parent, if known better; else 0.
+    pub parent: u64,
+    pub failed: bool,
+    /// Attributes of the end, tagged as a span's.
+    pub attributes: &'b [u8],
+    pub uid: u64,
+}
+
+impl OpenSpan {
+    pub fn new(entry: &'static Entry, visited: Visited<'_>) -> Self {
+        let lasting = entry.lasting.as_ref();
+        let keys_end = visited.keys_end.unwrap_or(visited.out.len());
+        for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
+            encode::text(visited.out, SPAN_ATTRIBUTE, key, value);
+        }
+        let shown = lasting.map_or(entry.name, |lasting| lasting.shown);
+        let name = match shown_key(shown) {
+            Some(key) => shown.replace(&format!("{{{key}}}"), &visited.shown).trim_end().to_owned(),
+            None => shown.to_owned(),
+        };
+        OpenSpan {
+            entry,
+            trace: visited.trace,
+            span: visited.span,
+            parent: visited.parent,
+            remote: visited.remote,
+            time: visited.time,
+            ids: visited.ids,
+            name,
+            links: visited.links,
+            attributes: std::mem::take(visited.out),
+            keys_end,
+            ended: false,
+        }
+    }
+
+    /// Names it among everything that lasts.
+    pub fn key(&self) -> Key {
+        let mut key = [0; 24];
+        let (trace, span) = key.split_at_mut(16);
+        trace.copy_from_slice(&self.trace.to_be_bytes());
+        span.copy_from_slice(&self.span.to_be_bytes());
+        Key(key)
+    }
+
+    /// Attributes that the record at the end repeats.
+    pub fn keys(&self) -> &[u8] {
+        self.attributes.get(..self.keys_end).unwrap_or_default()
+    }
+
+    /// Writes the finished span as an OTLP `Span` into `out`.
+    pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::begin_record(out);
+        encode::bytes(out, 0x0a, &self.trace.to_be_bytes());
+        encode::bytes(out, 0x12, &self.span.to_be_bytes());
+        let parent = if end.parent != 0 { end.parent } else { self.parent };
+        if parent != 0 {
+            encode::bytes(out, 0x22, &parent.to_be_bytes());
+        }
+        encode::bytes(out, 0x2a, self.name.as_bytes());
+        let kind = self.entry.lasting.as_ref().map_or(1, |lasting| lasting.kind);
+        out.extend_from_slice(&[0x30, kind]);
+        let start = if end.start != 0 { end.start } else { self.time };
+        encode::fixed64(out, 0x39, start);
+        encode::fixed64(out, 0x41, end.time.max(start));
+        out.extend_from_slice(&self.attributes);
+        out.extend_from_slice(end.attributes);
+        for link in &self.links {
+            let mut inner = Vec::with_capacity(96);
+            encode::bytes(&mut inner, 0x0a, &link.trace.to_be_bytes());
+            encode::bytes(&mut inner, 0x12, &link.span.to_be_bytes());
+            encode::text(&mut inner, LINK_ATTRIBUTE, "codex.link.relation", link.relation.as_str());
+            encode::fixed32(&mut inner, 0x35, 0x101);
+            encode::bytes(out, 0x6a, &inner);
+        }
+        if end.failed {
+            encode::bytes(out, 0x7a, &[0x18, 2]);
+        }
+        // Flags have a tag of two bytes; they say that it is sampled and whether the parent is remote.
+        out.push(0x85);
+        encode::fixed32(out, 0x01, if self.remote && end.parent == 0 { 0x301 } else { 0x101 });
+        encode::complete_record(out)
+    }
+
+    /// Writes a log record about the span into `out`.
+    pub fn log<'o>(&self, log: &Log<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
+        log.write(Some((self.trace, self.span)), out)
+    }
+
+    /// What is stored so that it can be finished after a crash.
+    ///
+    /// Layout, little-endian: version (1), length and bytes of the entry's name (u8), trace (u128), span, parent,
+    /// time, ids (u64), remote (u8), then as u32 length and bytes: name, links as text, and attributes;
+    /// last the length of the repeated ones (u32).
+    pub fn store(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.push(1);
+        out.push(self.entry.name.len() as u8);
+        out.extend_from_slice(self.entry.name.as_bytes());
+        out.extend_from_slice(&self.trace.to_le_bytes());
+        for number in [self.span, self.parent, self.time, self.ids] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.push(u8::from(self.remote));
+        let links: Vec<String> = self
+            .links
+            .iter()
+            .map(|link| format!("{:032x}-{:016x}-{}", link.trace, link.span, link.relation.as_str()))
+            .collect();
+        for part in [self.name.as_bytes(), links.join(",").as_bytes(), &self.attributes] {
+            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(&(self.keys_end as u32).to_le_bytes());
+    }
+
+    /// Reads what [`store`](OpenSpan::store) wrote; `None` if it is something else.
+    pub fn restore(bytes: &[u8]) -> Option<OpenSpan> {
+        let mut rest = Parts(bytes);
+        if rest.take(1)? != [1] {
+            return None;
+        }
+        let length = usize::from(*rest.take(1)?.first()?);
+        let entry = entry(std::str::from_utf8(rest.take(length)?).ok()?)?;
+        entry.lasting.as_ref()?;
+        let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
+        let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
+        let remote = rest.take(1)? == [1];
+        let name = String::from_utf8(rest.sized()?.to_vec()).ok()?;
+        let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
+        let attributes = rest.sized()?.to_vec();
+        let keys_end = rest.u32()? as usize;
+        Some(OpenSpan { entry, trace, span, parent, remote, time, ids, name, links, attributes, keys_end, ended: false })
+    }
+
+    /// Attributes that say nobody saw it end.
+    pub fn unobserved(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let fields = self.entry.lasting.as_ref().map_or(&[][..], |lasting| lasting.end_fields);
+        if let Some(status) = fields.first() {
+            let observed = fields.iter().find(|field| field.name == "end_observed");
+            let value = if observed.is_some() { "interrupted" } else { "unobserved" };
+            encode::text(&mut out, SPAN_ATTRIBUTE, status.key, value);
+            if let Some(field) = observed {
+                encode::flag(&mut out, SPAN_ATTRIBUTE, field.key, false);
+            }
+        }
+        out
+    }
+}
+
+/// A log record in the making.
+#[derive(Debug)]
+pub(super) struct Log<'b> {
+    pub event: &'static str,
+    pub time: u64,
+    pub observed: u64,
+    pub severity: u8,
+    /// Attributes with any tag, in groups.
+    pub attributes: [&'b [u8]; 2],
+    pub uid: u64,
+}
+
+impl Log<'_> {
+    /// Writes an OTLP `LogRecord` into `out`.
+    pub fn write<'o>(&self, place: Option<(u128, u64)>, out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::begin_record(out);
+        encode::fixed64(out, 0x09, self.time);
+        out.extend_from_slice(&[0x10, self.severity]);
+        for group in self.attributes {
+            if group.first() == Some(&LOG_ATTRIBUTE) {
+                out.extend_from_slice(group);
+            } else {
+                encode::retag(out, group, LOG_ATTRIBUTE);
+            }
+        }
+        encode::text(out, LOG_ATTRIBUTE, "log.record.uid", &format!("{:016x}", self.uid));
+        if let Some((trace, span)) = place {
+            encode::fixed32(out, 0x45, 1);
+            encode::bytes(out, 0x4a, &trace.to_be_bytes());
+            if span != 0 {
+                encode::bytes(out, 0x52, &span.to_be_bytes());
+            }
+        }
+        encode::fixed64(out, 0x59, self.observed);
+        encode::bytes(out, 0x62, self.event.as_bytes());
+        encode::complete_record(out)
+    }
+}
+
+struct Parts<'b>(&'b [u8]);
+
+impl<'b> Parts<'b> {
+    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn sized(&mut self) -> Option<&'b [u8]> {
+        let length = self.u32()? as usize;
+        self.take(length)
+    }
+}
+
+/// Finishes what a dead process left open in its lane, as interrupted at the last time it saw anything.
+/// Returns how many there were.
+///
+/// # Errors
+/// The lane could not be written.
+pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result<usize> {
+    let unfinished = lane.unfinished();
+    let count = unfinished.len();
+    for left in unfinished {
+        let Some(open) = OpenSpan::restore(&left.payload) else {
+            lane.finish(Transaction { begin: None, end: Some(left.key), records: &[] })?;
+            continue;
+        };
+        let attributes = open.unobserved();
+        let time = left.last_seen_ns.max(open.time);
+        let uid = super::layer::uid("end", open.ids, time, 0);
+        let end = Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let (mut span, mut log) = (Vec::new(), Vec::new());
+        with_records(&open, &end, &mut span, &mut log, |accepted| {
+            let queues = |signal: &Signal| if *signal == Signal::Logs { logs } else { traces };
+            let records: Vec<Record<'_>> = accepted
+                .records
+                .iter()
+                .flat_map(|(signal, time_ns, payload)| {
+                    let record = |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
+                    queues(signal).iter().map(record)
+                })
+                .collect();
+            lane.finish(Transaction { begin: None, end: accepted.end, records: &records })
+        })?;
+    }
+    Ok(count)
+}
+
+/// The records that the end of a span makes: the span, and where the table says so a log record.
+pub(super) fn with_records<R>(
+    open: &OpenSpan,
+    end: &Ending<'_>,
+    span_buffer: &mut Vec<u8>,
+    log_buffer: &mut Vec<u8>,
+    hand_over: impl FnOnce(Accepted<'_>) -> R,
+) -> R {
+    let span = open.finish(end, span_buffer);
+    let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+    let Some(event) = event else {
+        let records = [(Signal::Traces, end.time, span)];
+        return hand_over(Accepted { begin: None, end: Some(open.key()), records: &records });
+    };
+    let log = Log {
+        event,
+        time: end.time,
+        observed: end.observed,
+        severity: if end.failed { 13 } else { 9 },
+        attributes: [open.keys(), end.attributes],
+        uid: end.uid,
+    };
+    let log = open.log(&log, log_buffer);
+    let records = [(Signal::Logs, end.time, log), (Signal::Traces, end.time, span)];
+    hand_over(Accepted { begin: None, end: Some(open.key()), records: &records })
+}

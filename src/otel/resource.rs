@@ -1,0 +1,77 @@
+//! What all records of a process have in common: resource and instrumentation scope.
+
+use super::encode::{self, RESOURCE_ATTRIBUTE};
+use super::sink::Signal;
+
+/// The resource: attributes that describe the observed process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    attributes: Vec<(String, String)>,
+}
+
+impl Resource {
+    /// A resource with a `service.name`.
+    pub fn new(service_name: &str) -> Self {
+        let own = [
+            ("service.name", service_name),
+            ("telemetry.distro.name", "factline"),
+            ("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
+        ];
+        Resource { attributes: own.map(|(key, value)| (key.to_owned(), value.to_owned())).into() }
+    }
+
+    /// The same with an attribute set, in the place of one of that name.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.set(key, value);
+        self
+    }
+
+    /// Sets an attribute.
+    pub fn set(&mut self, key: &str, value: &str) {
+        match self.attributes.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => value.clone_into(known),
+            None => self.attributes.push((key.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Sets an attribute that the observed process told, unless the user did.
+    pub(super) fn learn(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value
+            && (!self.attributes.iter().any(|(known, _)| known == key) || LEARNT.contains(&key))
+        {
+            self.set(key, value);
+        }
+    }
+}
+
+// Told again by each process that is observed.
+const LEARNT: [&str; 5] = ["service.version", "os.type", "os.name", "os.version", "host.arch"];
+
+/// The encoded head of a request: resource and scope, without records.
+///
+/// Layout: length of R as u32 (little-endian), R, C, where R is `ResourceLogs` or `ResourceSpans` without
+/// scopes and C is `ScopeLogs` or `ScopeSpans` without records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header(pub Vec<u8>);
+
+impl Header {
+    /// The header of records of `resource`, in factline's own scope.
+    pub fn new(resource: &Resource, signal: Signal) -> Self {
+        // Both signals have the same numbers here: resource and scope are field 1, scopes and records field 2.
+        let (Signal::Logs | Signal::Traces) = signal;
+        let mut attributes = Vec::new();
+        for (key, value) in &resource.attributes {
+            encode::text(&mut attributes, RESOURCE_ATTRIBUTE, key, value);
+        }
+        let mut head = Vec::new();
+        encode::bytes(&mut head, 0x0a, &attributes);
+        let mut scope = Vec::new();
+        encode::bytes(&mut scope, 0x0a, b"factline");
+        encode::bytes(&mut scope, 0x12, env!("CARGO_PKG_VERSION").as_bytes());
+        let mut out = (head.len() as u32).to_le_bytes().to_vec();
+        out.extend_from_slice(&head);
+        encode::bytes(&mut out, 0x0a, &scope);
+        Header(out)
+    }
+}

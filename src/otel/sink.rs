@@ -1,0 +1,83 @@
+//! Where finished records go.
+
+use crate::outbox::{Key, Outbox, Queue, Record, Transaction};
+
+/// A signal of OpenTelemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Log records.
+    Logs,
+    /// Spans.
+    Traces,
+}
+
+/// What a layer hands over at once: all of it is kept, or none.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Something that lasts began: its key, its time in ns, and what is needed to close it after a crash.
+    pub begin: Option<(Key, u64, &'a [u8])>,
+    /// Something that lasts ended.
+    pub end: Option<Key>,
+    /// Finished records with their time in ns.
+    pub records: &'a [(Signal, u64, &'a [u8])],
+}
+
+/// Takes finished OTLP records; must not wait for a network, and must not emit through `tracing`.
+pub trait Sink: Send + Sync + 'static {
+    /// What the records that follow belong to (see [`Header`](super::Header)).
+    fn set_header(&self, signal: Signal, header: &[u8]);
+    /// Keeps what is handed over, or counts it as lost.
+    fn accept(&self, accepted: Accepted<'_>);
+}
+
+/// The outbox as a sink: each signal goes to the queues of its destinations.
+#[derive(Clone)]
+pub struct OutboxSink {
+    outbox: Outbox,
+    logs: Vec<Queue>,
+    traces: Vec<Queue>,
+}
+
+impl OutboxSink {
+    /// Writes logs and spans to these queues of `outbox`.
+    pub fn new(outbox: Outbox, logs: Vec<Queue>, traces: Vec<Queue>) -> Self {
+        OutboxSink { outbox, logs, traces }
+    }
+
+    fn queues(&self, signal: Signal) -> &[Queue] {
+        match signal {
+            Signal::Logs => &self.logs,
+            Signal::Traces => &self.traces,
+        }
+    }
+}
+
+impl Sink for OutboxSink {
+    fn set_header(&self, signal: Signal, header: &[u8]) {
+        for queue in self.queues(signal) {
+            self.outbox.set_header(*queue, header);
+        }
+    }
+
+    fn accept(&self, accepted: Accepted<'_>) {
+        let wanted = |signal: &Signal| self.queues(*signal).iter().copied();
+        let records: Vec<Record<'_>> = accepted
+            .records
+            .iter()
+            .flat_map(|(signal, time_ns, payload)| {
+                wanted(signal).map(|queue| Record { queue, time_ns: *time_ns, content: false, payload })
+            })
+            .collect();
+        // What is refused is counted by the outbox; there is nobody here to tell.
+        let _ = self.outbox.append(Transaction { begin: accepted.begin, end: accepted.end, records: &records });
+    }
+}
+
+impl<S: Sink> Sink for std::sync::Arc<S> {
+    fn set_header(&self, signal: Signal, header: &[u8]) {
+        (**self).set_header(signal, header);
+    }
+    fn accept(&self, accepted: Accepted<'_>) {
+        (**self).accept(accepted);
+    }
+}

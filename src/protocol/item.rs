@@ -1,0 +1,412 @@
+//! Items of a turn: tool calls and compactions, which become spans. Messages and reasoning do not.
+
+use tracing::Span;
+
+use super::wire::{Change, Item, ItemNotice, some, text};
+use super::{Now, Observer, bounded};
+use crate::fact::ids::{self, SpanKind};
+use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
+use crate::fact::{Class, End, Ends, Envelope, Kind, Point, Starts, Text};
+
+/// An item whose span is open.
+#[derive(Debug)]
+pub(super) struct OpenItem {
+    span: Span,
+    span_id: u64,
+    started: u64,
+    order: u64,
+    what: What,
+    /// Threads of subagents it names so far.
+    agents: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Tool,
+    /// A call that makes a thread and names it only when it completes.
+    Spawn,
+    Compaction,
+}
+
+/// A call that spawned or woke a subagent's thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wake {
+    pub started: u64,
+    pub span: u64,
+}
+
+impl Observer {
+    pub(super) fn item_started(&mut self, now: Now, notice: &ItemNotice<'_>) {
+        let Some((item, thread, turn)) = parts(notice) else { return self.count("missing_context") };
+        let Some(kind) = tool_name(item) else { return };
+        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
+        let key = (turn, text(&item.id).to_owned());
+        if key.1.is_empty() {
+            return self.count("missing_context");
+        }
+        if self.items.contains_key(&key) {
+            return self.count("repeated");
+        }
+        let started = item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
+        self.open_item(now, item, thread, &key, kind, started);
+    }
+
+    fn open_item(&mut self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String), kind: ToolName, started: u64) {
+        let (turn, id) = key;
+        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| {
+            let trace = ids::trace_id(turn, thread, turn);
+            (trace, ids::span_id(trace, SpanKind::Turn, turn, ""))
+        });
+        let span_id = ids::span_id(trace, SpanKind::Item, turn, id);
+        let envelope = Envelope { time: started, trace, span: span_id, parent, ..self.envelope(now, None) };
+        let agent = self.threads.get(thread).and_then(|thread| thread.agent.clone());
+        let (span, what) = match kind {
+            ToolName::Compaction => (self.compaction(thread, turn, id, &envelope), What::Compaction),
+            ToolName::Tool(name, tool_type) => {
+                let mcp = text(&item.kind) == "mcpToolCall";
+                let start = ToolStart {
+                    thread_id: thread.into(),
+                    turn_id: turn.as_str().into(),
+                    call_id: id.as_str().into(),
+                    tool: name.into(),
+                    tool_type: Some(tool_type.into()),
+                    item_type: bounded(text(&item.kind), 64).into(),
+                    agent: Some(agent.unwrap_or_else(|| "codex".to_owned()).into()),
+                    mcp_method: mcp.then(|| "tools/call".into()),
+                    mcp_server: some(&item.server).map(|it| bounded(it, 128).into()),
+                    plugin_id: some(&item.plugin_id).map(|it| bounded(it, 256).into()),
+                    connector_id: item.app_context.as_ref().and_then(|app| some(&app.connector_id)).map(Text::from),
+                    arguments: self.arguments(item).map(Text::from),
+                    cwd: some(&item.cwd).map(Text::from),
+                };
+                let spawn = text(&item.kind) == "collabAgentToolCall" && text(&item.tool) == "spawnAgent";
+                let what = if spawn { What::Spawn } else { What::Tool };
+                (start.start(&envelope, self.capture), what)
+            }
+        };
+        if self.items.len() >= self.limits.items {
+            self.forget_item(now);
+        }
+        let order = self.last_ns.wrapping_add(self.items.len() as u64);
+        let mut open = OpenItem { span, span_id, started, order, what, agents: Vec::new() };
+        if wakes(item) {
+            self.name_agents(item, &mut open);
+        }
+        self.items.insert(key.clone(), open);
+    }
+
+    fn compaction(&mut self, thread: &str, turn: &str, id: &str, envelope: &Envelope) -> Span {
+        let sampled = self.turns.get(turn).is_some_and(|turn| turn.sampled);
+        let state = self.threads.get_mut(thread);
+        let asked = state.map(|state| (std::mem::take(&mut state.compaction_asked), state.in_use));
+        let (manual, before) = asked.unwrap_or_default();
+        let start = CompactionStart {
+            thread_id: thread.into(),
+            turn_id: turn.into(),
+            item_id: id.into(),
+            trigger: if manual { "manual" } else { "auto" }.into(),
+            phase: match (manual, sampled) {
+                (true, _) => "standalone_turn",
+                (false, true) => "mid_turn",
+                (false, false) => "pre_turn",
+            }
+            .into(),
+            tokens_before: before,
+        };
+        start.start(envelope, self.capture)
+    }
+
+    pub(super) fn compaction_asked(&mut self, asked: &super::Asked) {
+        if let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) {
+            state.compaction_asked = true;
+        }
+    }
+
+    pub(super) fn item_completed(&mut self, now: Now, notice: &ItemNotice<'_>) {
+        let Some((item, thread, turn)) = parts(notice) else { return self.count("missing_context") };
+        let Some(kind) = tool_name(item) else { return };
+        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
+        let key = (turn, text(&item.id).to_owned());
+        let completed = item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        if !self.items.contains_key(&key) {
+            // Only an end that says when it began can stand for the whole; a repeated one has no open start.
+            let began = item.started_at_ms.map(|ms| ms.saturating_mul(1_000_000));
+            match began {
+                Some(began) if self.turns.contains_key(&key.0) && !key.1.is_empty() => {
+                    self.count("item_without_start");
+                    self.open_item(now, item, thread, &key, kind, began);
+                }
+                _ => return self.count("missing_context"),
+            }
+        }
+        let Some(mut open) = self.items.remove(&key) else { return };
+        if wakes(item) {
+            self.name_agents(item, &mut open);
+            for agent in open.agents.clone() {
+                self.subagent_appeared(&agent, thread, some(&item.model), now);
+            }
+        }
+        let end = End {
+            time: completed.unwrap_or(now.time).max(open.started),
+            observed: now.observed,
+            ..End::default()
+        };
+        if open.what == What::Compaction {
+            let after = self.threads.get(thread).and_then(|thread| thread.in_use);
+            let fact = CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
+            return fact.end(&open.span, &end, self.capture);
+        }
+        if let Some(turn) = self.turns.get_mut(&key.0) {
+            turn.tools += 1;
+        }
+        self.tool_end(item, &open).end(&open.span, &end, self.capture);
+        self.app_used(now, item, thread, &key);
+        if open.what == What::Spawn {
+            self.end_waiting(true);
+        }
+    }
+
+    fn tool_end<'a>(&self, item: &'a Item<'_>, open: &'a OpenItem) -> ToolEnd<'a> {
+        let status = match text(&item.status) {
+            "" => "completed",
+            "inProgress" => "interrupted",
+            status => status,
+        };
+        let failed = status == "failed" || item.success == Some(false);
+        let error_type = failed.then(|| match (text(&item.kind), item.exit_code) {
+            ("commandExecution", Some(_)) => "exit_code",
+            ("mcpToolCall", _) => "tool_error",
+            _ => "failed",
+        });
+        let changes = item.changes.as_deref();
+        let changed = |what: &str| {
+            changes.map(|all| all.iter().filter(|change| change_kind(change) == what).count() as u64)
+        };
+        let lines = changes.map(|all| all.iter().map(lines).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)));
+        let actions = item.command_actions.iter().flatten().map(|action| bounded(text(&action.kind), 32));
+        ToolEnd {
+            status: bounded(status, 64).into(),
+            error_type: error_type.map(Text::from),
+            execution_s: item.duration_ms.map(|ms| ms as f64 / 1e3),
+            exit_code: item.exit_code,
+            source: some(&item.source).map(|it| bounded(it, 64).into()),
+            agents: open.agents.iter().map(String::as_str).collect(),
+            agent_model: some(&item.model).map(|it| bounded(it, 128).into()),
+            agent_effort: some(&item.reasoning_effort).map(|it| bounded(it, 64).into()),
+            added: changed("add"),
+            modified: changed("update"),
+            deleted: changed("delete"),
+            moved: changes.map(|all| all.iter().filter(|change| moved(change)).count() as u64),
+            lines_added: lines.map(|(added, _)| added),
+            lines_removed: lines.map(|(_, removed)| removed),
+            actions: actions.take(32).collect(),
+            search_action: item.action.as_ref().and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
+            result: self.result(item).map(Text::from),
+            paths: changes.iter().copied().flatten().map(|change| bounded(text(&change.path), 1024)).take(256).collect(),
+            ..ToolEnd::default()
+        }
+    }
+
+    fn app_used(&self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String)) {
+        let Some(app) = &item.app_context else { return };
+        let Some(connector) = some(&app.connector_id) else { return };
+        let mentioned = self.catalogue.mentioned(&key.0, connector);
+        let state = self.threads.get(thread);
+        let fact = AppUsed {
+            thread_id: Some(thread.into()),
+            turn_id: Some(key.0.as_str().into()),
+            call_id: Some(key.1.as_str().into()),
+            connector_id: Some(bounded(connector, 256).into()),
+            app_name: some(&app.app_name).map(|name| bounded(name, 256).into()),
+            invocation_type: Some(if mentioned { "explicit" } else { "implicit" }.into()),
+            model: state.and_then(|state| state.model.as_deref()).map(Text::from),
+            product_client_id: self.product_of(thread).map(Text::from),
+        };
+        let place = self.place_of_turn(&key.0);
+        fact.emit(&self.envelope(now, place), self.capture);
+    }
+
+    fn arguments(&self, item: &Item<'_>) -> Option<String> {
+        let allowed = self.capture.allows(Class::Content(Kind::Arguments));
+        let raw = item.command.or(item.arguments).or(item.query).or(item.prompt).filter(|_| allowed)?;
+        shown(raw.get())
+    }
+
+    fn result(&self, item: &Item<'_>) -> Option<String> {
+        let allowed = self.capture.allows(Class::Content(Kind::Output));
+        shown(item.aggregated_output.or(item.result).filter(|_| allowed)?.get())
+    }
+
+    fn name_agents(&mut self, item: &Item<'_>, open: &mut OpenItem) {
+        let receivers = item.receiver_thread_ids.iter().flatten().map(|id| &*id.0);
+        for agent in receivers.chain(some(&item.agent_thread_id)).take(256) {
+            if open.agents.iter().any(|known| known == agent) {
+                continue;
+            }
+            open.agents.push(agent.to_owned());
+            let calls = self.wakes.entry(agent.to_owned()).or_default();
+            // Only the latest before a turn matters.
+            if calls.len() >= 256 {
+                calls.remove(0);
+            }
+            calls.push(Wake { started: open.started, span: open.span_id });
+        }
+    }
+
+    /// Whether a call that spawns a subagent has not yet said which.
+    pub(super) fn spawning(&self) -> bool {
+        self.items.values().any(|item| item.what == What::Spawn)
+    }
+
+    // The oldest that is open ends as if its turn had ended.
+    fn forget_item(&mut self, now: Now) {
+        let oldest = self.items.iter().min_by_key(|(_, item)| item.order).map(|(key, _)| key.clone());
+        if let Some(item) = oldest.and_then(|key| self.items.remove(&key)) {
+            self.count("forgotten");
+            self.interrupt_item(now, &item, now.time);
+        }
+    }
+
+    fn interrupt_item(&self, now: Now, item: &OpenItem, at: u64) {
+        let end = End { time: at.max(item.started), observed: now.observed, ..End::default() };
+        match item.what {
+            What::Compaction => CompactionEnd {
+                status: "interrupted".into(),
+                end_observed: Some(false),
+                ..CompactionEnd::default()
+            }
+            .end(&item.span, &end, self.capture),
+            What::Tool | What::Spawn => ToolEnd {
+                status: "interrupted".into(),
+                end_observed: Some(false),
+                agents: item.agents.iter().map(String::as_str).collect(),
+                ..ToolEnd::default()
+            }
+            .end(&item.span, &end, self.capture),
+        }
+    }
+
+    /// Ends items that nobody saw end, at the end of their turn. An item may complete after its turn, so
+    /// this is done when nothing more can come.
+    pub(super) fn close_items(&mut self, now: Now) {
+        let mut keys: Vec<_> = self
+            .items
+            .iter()
+            .filter(|((turn, _), _)| !self.turns.contains_key(turn))
+            .map(|(key, item)| (item.started, key.clone()))
+            .collect();
+        keys.sort_unstable();
+        for (_, key) in keys {
+            let Some(item) = self.items.remove(&key) else { continue };
+            let at = self.finished.get(&key.0).map_or(now.time, |turn| turn.time);
+            self.interrupt_item(now, &item, at);
+        }
+        self.close_hooks(now);
+    }
+
+    /// A failed compaction has no `item/completed`: the turn's error ends it.
+    pub(super) fn fail_compactions(&mut self, now: Now, turn: &str) {
+        self.end_compactions_as(now, turn, "failed", Some("failed"));
+    }
+
+    /// A compaction that is open when its turn ends was interrupted with it.
+    pub(super) fn end_compactions(&mut self, now: Now, turn: &str) {
+        self.end_compactions_as(now, turn, "interrupted", None);
+    }
+
+    fn end_compactions_as(&mut self, now: Now, turn: &str, status: &'static str, error: Option<&'static str>) {
+        let of = |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
+        let keys: Vec<_> = self.items.iter().filter(of).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let Some(item) = self.items.remove(&key) else { continue };
+            let end = End { time: now.time.max(item.started), observed: now.observed, ..End::default() };
+            let fact = CompactionEnd {
+                status: status.into(),
+                error_type: error.map(Text::from),
+                ..CompactionEnd::default()
+            };
+            fact.end(&item.span, &end, self.capture);
+        }
+    }
+}
+
+fn parts<'b>(notice: &'b ItemNotice<'_>) -> Option<(&'b Item<'b>, &'b str, &'b str)> {
+    Some((notice.item.as_ref()?, some(&notice.thread_id)?, some(&notice.turn_id)?))
+}
+
+enum ToolName {
+    Tool(String, &'static str),
+    Compaction,
+}
+
+// What an item's span is called; `None` for items that are no spans.
+fn tool_name(item: &Item<'_>) -> Option<ToolName> {
+    let own = |word, otherwise: &str| bounded(some(word).unwrap_or(otherwise), 128).to_owned();
+    let (name, tool_type) = match text(&item.kind) {
+        "commandExecution" if text(&item.source) == "userShell" => ("user_shell".to_owned(), "function"),
+        "commandExecution" => ("shell".to_owned(), "function"),
+        "fileChange" => ("apply_patch".to_owned(), "function"),
+        "mcpToolCall" => (own(&item.tool, "mcp"), "function"),
+        "dynamicToolCall" => (own(&item.tool, "dynamic"), "function"),
+        "webSearch" => ("web_search".to_owned(), "extension"),
+        "imageGeneration" => ("image_generation".to_owned(), "extension"),
+        "imageView" => ("view_image".to_owned(), "function"),
+        "collabAgentToolCall" => (snake_case(text(&item.tool)), "function"),
+        "subAgentActivity" => {
+            (format!("subagent.{}", bounded(some(&item.activity).unwrap_or("activity"), 64)), "function")
+        }
+        "contextCompaction" => return Some(ToolName::Compaction),
+        _ => return None,
+    };
+    Some(ToolName::Tool(name, tool_type))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for letter in bounded(name, 64).chars() {
+        if letter.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
+}
+
+// Calls that make a subagent work; others only name it.
+fn wakes(item: &Item<'_>) -> bool {
+    match text(&item.kind) {
+        "collabAgentToolCall" => !matches!(text(&item.tool), "wait" | "closeAgent" | "listAgents"),
+        "subAgentActivity" => !matches!(text(&item.activity), "completed" | "interrupted"),
+        _ => false,
+    }
+}
+
+fn change_kind<'b>(change: &'b Change<'_>) -> &'b str {
+    change.kind.as_ref().map_or("", |kind| text(&kind.kind))
+}
+
+fn moved(change: &Change<'_>) -> bool {
+    change.kind.as_ref().is_some_and(|kind| kind.move_path.is_some())
+}
+
+// Lines added and removed: a whole file for add and delete, the marked lines of a diff for update.
+fn lines(change: &Change<'_>) -> (u64, u64) {
+    let diff = text(&change.diff);
+    match change_kind(change) {
+        "add" => (diff.lines().count() as u64, 0),
+        "delete" => (0, diff.lines().count() as u64),
+        _ => {
+            let marked = |mark: char| diff.lines().filter(|line| line.starts_with(mark)).count() as u64;
+            (marked('+'), marked('-'))
+        }
+    }
+}
+
+// Content as text: a JSON string becomes what it says, anything else stays JSON, both cut at 16 KiB.
+fn shown(raw: &str) -> Option<String> {
+    if raw == "null" {
+        return None;
+    }
+    let text = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+    Some(bounded(&text, 16_384).to_owned())
+}

@@ -1,0 +1,142 @@
+//! Methods that are known by name. Any other is counted, and shown as `_OTHER` (semantic conventions for RPC).
+
+const KNOWN: &[&str] = &[
+    "account/chatgptAuthTokens/refresh",
+    "account/login/start",
+    "account/logout",
+    "account/rateLimits/read",
+    "account/rateLimits/updated",
+    "account/read",
+    "account/updated",
+    "app/installed",
+    "app/list",
+    "app/list/updated",
+    "app/read",
+    "applyPatchApproval",
+    "attestation/generate",
+    "command/exec",
+    "command/exec/outputDelta",
+    "config/batchWrite",
+    "config/read",
+    "config/value/write",
+    "configWarning",
+    "deprecationNotice",
+    "error",
+    "execCommandApproval",
+    "experimentalFeature/list",
+    "externalAgentConfig/detect",
+    "externalAgentConfig/import",
+    "externalAgentConfig/import/completed",
+    "externalAgentConfig/import/progress",
+    "fuzzyFileSearch",
+    "hook/completed",
+    "hook/started",
+    "hooks/list",
+    "initialize",
+    "initialized",
+    "item/agentMessage/delta",
+    "item/autoApprovalReview/completed",
+    "item/autoApprovalReview/started",
+    "item/commandExecution/outputDelta",
+    "item/commandExecution/requestApproval",
+    "item/commandExecution/terminalInteraction",
+    "item/completed",
+    "item/fileChange/outputDelta",
+    "item/fileChange/requestApproval",
+    "item/mcpToolCall/progress",
+    "item/permissions/requestApproval",
+    "item/plan/delta",
+    "item/reasoning/summaryPartAdded",
+    "item/reasoning/summaryTextDelta",
+    "item/reasoning/textDelta",
+    "item/started",
+    "item/tool/call",
+    "item/tool/requestUserInput",
+    "marketplace/add",
+    "mcpServer/elicitation/request",
+    "mcpServer/startupStatus/updated",
+    "mcpServer/tool/call",
+    "mcpServerStatus/list",
+    "model/list",
+    "model/rerouted",
+    "permissionProfile/list",
+    "plugin/install",
+    "plugin/installed",
+    "plugin/list",
+    "plugin/read",
+    "plugin/uninstall",
+    "remoteControl/status/changed",
+    "review/start",
+    "serverRequest/resolved",
+    "skills/config/write",
+    "skills/list",
+    "thread/archive",
+    "thread/archived",
+    "thread/closed",
+    "thread/compact/start",
+    "thread/compacted",
+    "thread/delete",
+    "thread/deleted",
+    "thread/fork",
+    "thread/goal/clear",
+    "thread/goal/cleared",
+    "thread/goal/get",
+    "thread/goal/set",
+    "thread/goal/updated",
+    "thread/inject_items",
+    "thread/items/list",
+    "thread/list",
+    "thread/loaded/list",
+    "thread/metadata/update",
+    "thread/name/set",
+    "thread/name/updated",
+    "thread/read",
+    "thread/readState/changed",
+    "thread/realtime/started",
+    "thread/resume",
+    "thread/revert",
+    "thread/reverted",
+    "thread/settings/updated",
+    "thread/shellCommand",
+    "thread/start",
+    "thread/started",
+    "thread/status/changed",
+    "thread/tokenUsage/updated",
+    "thread/turns/list",
+    "thread/unarchive",
+    "thread/unarchived",
+    "thread/unsubscribe",
+    "turn/completed",
+    "turn/diff/updated",
+    "turn/interrupt",
+    "turn/plan/updated",
+    "turn/start",
+    "turn/started",
+    "turn/steer",
+    "warning",
+];
+
+/// The method as an attribute may show it, and whether it is known.
+pub(super) fn shown(method: &str) -> (&'static str, bool) {
+    match KNOWN.binary_search(&method) {
+        Ok(at) => (KNOWN.get(at).copied().unwrap_or("_OTHER"), true),
+        Err(_) => ("_OTHER", false),
+    }
+}
+
+/// Whether a notification is a piece of streamed text or output: more than half of all lines.
+pub(super) fn is_delta(method: &str) -> bool {
+    method.ends_with("elta") && (method.ends_with("/delta") || method.ends_with("Delta"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_so_that_it_can_be_searched() {
+        assert!(KNOWN.is_sorted());
+        assert_eq!(shown("turn/start"), ("turn/start", true));
+        assert_eq!(shown("no/such/method"), ("_OTHER", false));
+    }
+}

@@ -1,0 +1,164 @@
+//! What is read of the protocol's parameters and results. Everything may be missing: versions differ, and
+//! what one lacks or adds must not break observation. Content is only read where it may be captured.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+
+/// A member that is read if it has the expected type and is left out otherwise.
+fn lax<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
+macro_rules! wire {
+    ($( $(#[$meta:meta])* $Name:ident { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )* } )*) => { $(
+        $(#[$meta])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+        pub(super) struct $Name<'a> {
+            $( #[serde(deserialize_with = "lax")] $(#[$field_meta])* pub $field: Option<$type>, )*
+            #[serde(skip)]
+            pub lifetime: std::marker::PhantomData<&'a ()>,
+        }
+    )* };
+}
+
+// `Cow` borrows only where serde is told so by name, which `lax` hides; a newtype says it.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Word<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+wire! {
+    Subject { thread_id: Word<'a>, turn_id: Word<'a>, }
+    InitializeParams { client_info: ClientInfo<'a>, capabilities: Capabilities<'a>, }
+    ClientInfo { name: Word<'a>, version: Word<'a>, }
+    Capabilities { experimental_api: bool, opt_out_notification_methods: Vec<Word<'a>>, }
+    InitializeResult { user_agent: Word<'a>, platform_os: Word<'a>, }
+    ThreadResult {
+        thread: Thread<'a>, model: Word<'a>, model_provider: Word<'a>, service_tier: Word<'a>, cwd: Word<'a>,
+        approval_policy: Value, approvals_reviewer: Word<'a>, sandbox: Value, reasoning_effort: Word<'a>,
+    }
+    Thread {
+        id: Word<'a>, session_id: Word<'a>, forked_from_id: Word<'a>, parent_thread_id: Word<'a>, ephemeral: bool,
+        created_at: i64, source: Value, thread_source: Word<'a>, originator: Word<'a>, cli_version: Word<'a>,
+        git_info: GitInfo<'a>, turns: Vec<Turn<'a>>, agent_role: Word<'a>,
+    }
+    GitInfo { sha: Word<'a>, branch: Word<'a>, origin_url: Word<'a>, }
+    Turn {
+        id: Word<'a>, root_turn_id: Word<'a>, status: Word<'a>, error: TurnError<'a>, started_at: i64,
+        completed_at: i64, duration_ms: u64,
+    }
+    TurnError { message: Word<'a>, codex_error_info: Value, }
+    TurnNotice { thread_id: Word<'a>, turn: Turn<'a>, }
+    TurnResult { turn: Turn<'a>, turn_id: Word<'a>, }
+    TurnParams {
+        thread_id: Word<'a>, turn_id: Word<'a>, expected_turn_id: Word<'a>, last_turn_id: Word<'a>,
+        input: Vec<Input<'a>>, turn_trigger: Word<'a>, model: Word<'a>, effort: Word<'a>, summary: Word<'a>,
+        service_tier: Word<'a>, personality: Word<'a>, approval_policy: Value, approvals_reviewer: Word<'a>,
+        sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
+        target: Input<'a>,
+    }
+    ClientMetadata { #[serde(rename = "workspace_kind")] workspace_kind: Word<'a>, }
+    Input {
+        #[serde(rename = "type")] kind: Word<'a>, text: Word<'a>, name: Word<'a>, path: Word<'a>,
+    }
+    UsageNotice { thread_id: Word<'a>, turn_id: Word<'a>, token_usage: TokenUsage<'a>, }
+    TokenUsage { total: Tokens, last: Tokens, model_context_window: u64, }
+    ItemNotice {
+        thread_id: Word<'a>, turn_id: Word<'a>, item: Item<'a>, started_at_ms: u64, completed_at_ms: u64,
+    }
+    Item {
+        id: Word<'a>, #[serde(rename = "type")] kind: Word<'a>, #[serde(rename = "kind")] activity: Word<'a>,
+        status: Word<'a>, started_at_ms: u64, completed_at_ms: u64, duration_ms: u64, source: Word<'a>, exit_code: i64, server: Word<'a>, tool: Word<'a>,
+        plugin_id: Word<'a>, app_context: AppContext<'a>, error: &'a RawValue, receiver_thread_ids: Vec<Word<'a>>,
+        agent_thread_id: Word<'a>, model: Word<'a>, reasoning_effort: Word<'a>, changes: Vec<Change<'a>>,
+        command_actions: Vec<Input<'a>>, action: Input<'a>, success: bool,
+        command: &'a RawValue, arguments: &'a RawValue, query: &'a RawValue, prompt: &'a RawValue,
+        aggregated_output: &'a RawValue, result: &'a RawValue, text: &'a RawValue, cwd: Word<'a>,
+    }
+    AppContext { connector_id: Word<'a>, app_name: Word<'a>, }
+    Change { path: Word<'a>, kind: ChangeKind<'a>, diff: Word<'a>, }
+    ChangeKind { #[serde(rename = "type")] kind: Word<'a>, #[serde(rename = "move_path")] move_path: Word<'a>, }
+    ApprovalParams {
+        thread_id: Word<'a>, turn_id: Word<'a>, item_id: Word<'a>, started_at_ms: i64, kind: Word<'a>,
+        approval_id: &'a RawValue, network_approval_context: Value, proposed_network_policy_amendments: Value,
+        additional_permissions: Value, grant_root: Value, permissions: Value, command: &'a RawValue,
+        reason: Word<'a>,
+    }
+    Resolved { thread_id: Word<'a>, request_id: &'a RawValue, }
+    ErrorNotice { error: TurnError<'a>, will_retry: bool, thread_id: Word<'a>, turn_id: Word<'a>, }
+    HookNotice { thread_id: Word<'a>, turn_id: Word<'a>, run: HookRun<'a>, }
+    HookRun {
+        id: Word<'a>, event_name: Word<'a>, handler_type: Word<'a>, execution_mode: Word<'a>, scope: Word<'a>,
+        source: Word<'a>, source_path: Word<'a>, status: Word<'a>, duration_ms: u64,
+    }
+    GoalNotice { thread_id: Word<'a>, turn_id: Word<'a>, goal: Goal<'a>, }
+    Goal {
+        status: Word<'a>, token_budget: i64, tokens_used: i64, time_used_seconds: i64, created_at: i64,
+        updated_at: i64, objective: Word<'a>,
+    }
+    GuardianNotice {
+        thread_id: Word<'a>, turn_id: Word<'a>, target_item_id: Word<'a>, review_id: Word<'a>, started_at_ms: u64,
+        completed_at_ms: u64, review: GuardianReview<'a>, action: Input<'a>, decision_source: Word<'a>,
+    }
+    GuardianReview { status: Word<'a>, risk_level: Word<'a>, user_authorization: Word<'a>, rationale: Word<'a>, }
+    ImportNotice { import_id: Word<'a>, item_type_results: Vec<ImportResult<'a>>, }
+    ImportResult { item_type: Word<'a>, successes: Vec<&'a RawValue>, failures: Vec<&'a RawValue>, }
+    SteerErrorData { #[serde(rename = "input_error_code")] input_error_code: Word<'a>, codex_error_info: Value, }
+}
+
+/// Token counts as the protocol gives them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Tokens {
+    pub total_tokens: u64,
+    pub input_tokens: u64,
+    pub cached_input_tokens: u64,
+    pub cache_write_input_tokens: u64,
+    pub output_tokens: u64,
+    pub reasoning_output_tokens: u64,
+}
+
+impl Tokens {
+    pub fn add(&mut self, more: Tokens) {
+        let sum = |a: &mut u64, b: u64| *a = a.saturating_add(b);
+        sum(&mut self.total_tokens, more.total_tokens);
+        sum(&mut self.input_tokens, more.input_tokens);
+        sum(&mut self.cached_input_tokens, more.cached_input_tokens);
+        sum(&mut self.cache_write_input_tokens, more.cache_write_input_tokens);
+        sum(&mut self.output_tokens, more.output_tokens);
+        sum(&mut self.reasoning_output_tokens, more.reasoning_output_tokens);
+    }
+}
+
+/// The text of a member, empty where it is missing.
+pub(super) fn text<'b>(word: &'b Option<Word<'_>>) -> &'b str {
+    word.as_ref().map_or("", |word| &word.0)
+}
+
+/// The text of a member, `None` where it is missing or empty.
+pub(super) fn some<'b>(word: &'b Option<Word<'_>>) -> Option<&'b str> {
+    Some(text(word)).filter(|text| !text.is_empty())
+}
+
+/// Parameters or a result; all empty where they are of another shape.
+pub(super) fn read<'a, T: Default + Deserialize<'a>>(raw: Option<&'a RawValue>) -> T {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// The name in a member that is either a text or an object with one member (`{"granular": {..}}`) or a
+/// `type`.
+pub(super) fn label(value: &Option<Value>) -> Option<String> {
+    match value.as_ref()? {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(map) => match map.get("type").or_else(|| map.get("mode")) {
+            Some(Value::String(kind)) => Some(kind.clone()),
+            _ => map.keys().next().cloned(),
+        },
+        _ => None,
+    }
+}
