@@ -4,7 +4,7 @@
 pub mod deliver;
 #[cfg(feature = "outbox")]
 pub mod outbox;
-#[cfg(feature = "cli")]
+#[cfg(feature = "tap")]
 pub mod tap;
-#[cfg(feature = "cli")]
+#[cfg(feature = "tap")]
 pub mod transcript;
