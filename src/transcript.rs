@@ -28,42 +28,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::tap::{Direction, End, LINE_LIMIT, Line};
+use crate::tap::{Direction, End, LINE_LIMIT, Line, Transport};
 use envelope::{Kind, Message};
 use lines::{Next, Reader};
 use raw::{Piece, PieceLine, RawFiles};
 
-pub use raw::raw_name;
-
 /// What the members around a message of the limit may take, in bytes.
 const ENVELOPE_BYTES: usize = 64 * 1024;
-
-/// How a connection came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// Standard input and output.
-    Stdio,
-    /// WebSocket over TCP.
-    WebSocket,
-    /// A unix socket.
-    Unix,
-}
-
-impl Transport {
-    /// The name in a transcript: `stdio`, `websocket` or `unix`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Stdio => "stdio",
-            Transport::WebSocket => "websocket",
-            Transport::Unix => "unix",
-        }
-    }
-
-    /// The transport of that name.
-    pub fn from_name(name: &str) -> Option<Transport> {
-        [Transport::Stdio, Transport::WebSocket, Transport::Unix].into_iter().find(|it| it.name() == name)
-    }
-}
 
 /// One line of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

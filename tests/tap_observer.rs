@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use factline::tap::{Direction, Line, Recorder};
-use factline::transcript::{Transcript, Transport, What};
+use factline::tap::{Direction, Line, Recorder, Transport};
+use factline::transcript::{Transcript, What};
 use tap_process::{Setup, sh, start, start_in, until};
 
 fn with(observer: &'static str) -> Setup {

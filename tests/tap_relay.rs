@@ -267,7 +267,7 @@ fn the_child_inherits_no_descriptor_of_ours() {
 
 #[test]
 fn the_child_lives_as_it_would_without_a_tap() {
-    let script = "umask; pwd; ps -o pgid= -p $$ | tr -d ' '; grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status; env; echo $0";
+    let script = "umask; pwd; ps -o pgid= -p $$ | tr -d ' '; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; env; echo $0";
     let mut through = start(&Setup::default(), &sh(script));
     let group = rustix::process::getpgid(Some(rustix::process::Pid::from_child(&through.process))).unwrap();
     let through = String::from_utf8(through.read_to_end()).unwrap();
@@ -295,4 +295,22 @@ fn nothing_is_printed() {
     let mut running = tap("cat; echo mine >&2");
     running.finish();
     assert_eq!(std::fs::read_to_string(running.path("stderr")).unwrap(), "mine\n");
+}
+
+/// A relay that leaks a zombie, a thread per message or a descriptor would show here.
+#[test]
+fn a_long_talk_leaves_nothing_behind() {
+    let mut running = tap("cat");
+    let count = |running: &tap_process::Running, what: &str| {
+        std::fs::read_dir(format!("/proc/{}/{what}", running.process.id())).unwrap().count()
+    };
+    running.write(b"first\n");
+    assert_eq!(running.read_line(), "first");
+    let before = (count(&running, "fd"), count(&running, "task"));
+    for _ in 0..1000 {
+        running.write(b"again\n");
+        assert_eq!(running.read_line(), "again");
+    }
+    assert_eq!((count(&running, "fd"), count(&running, "task")), before);
+    assert_eq!(running.finish().code, Some(0));
 }

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use factline::tap::{Direction, End, Line};
-use factline::transcript::{Transcript, Transport, What, raw_name};
+use factline::tap::{Direction, End, Line, Transport, raw_name};
+use factline::transcript::{Transcript, What};
 
 fn corpus() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");

@@ -34,7 +34,7 @@ mod signals;
 mod start;
 mod watch;
 
-pub use record::{RecordError, Recorder, Recording};
+pub use record::{RecordError, Recorder, Recording, raw_name};
 pub use run::run;
 pub use start::StartError;
 
@@ -80,6 +80,33 @@ impl Direction {
             Direction::Client => 0,
             Direction::Server => 1,
         }
+    }
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Standard input and output.
+    Stdio,
+    /// WebSocket over TCP.
+    WebSocket,
+    /// A unix socket.
+    Unix,
+}
+
+impl Transport {
+    /// The name in a transcript: `stdio`, `websocket` or `unix`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Stdio => "stdio",
+            Transport::WebSocket => "websocket",
+            Transport::Unix => "unix",
+        }
+    }
+
+    /// The transport of that name.
+    pub fn from_name(name: &str) -> Option<Transport> {
+        [Transport::Stdio, Transport::WebSocket, Transport::Unix].into_iter().find(|it| it.name() == name)
     }
 }
 

@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::value::RawValue;
 
 use super::queue::now_us;
-use super::{Direction, End, Line, Observer, Seen};
-use crate::transcript::{Transport, raw_name};
+use super::{Direction, End, Line, Observer, Seen, Transport};
 
 /// How much is collected before it is written in any case.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -206,6 +205,14 @@ impl Observer for Recorder {
     fn idle(&mut self) {
         self.flush();
     }
+}
+
+/// The name of the raw file of that direction and connection: `client.raw`, `server.raw`, `client.2.raw`, ...
+///
+/// Made of nothing else, so that no transcript can point anywhere else.
+pub fn raw_name(dir: Direction, conn: u32) -> String {
+    let dir = dir.name();
+    if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") }
 }
 
 /// The text of a line that is one JSON object, without the white space around it.

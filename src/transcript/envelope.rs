@@ -7,8 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::Transport;
-use crate::tap::{Direction, End};
+use crate::tap::{Direction, End, Transport};
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]

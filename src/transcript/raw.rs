@@ -4,18 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::tap::{Direction, Line};
+use crate::tap::{Direction, Line, raw_name};
 
 /// How much is read at once while looking for the beginning of a line.
 const BLOCK: u64 = 64 * 1024;
-
-/// The name of the raw file of that direction and connection: `client.raw`, `server.raw`, `client.2.raw`, ...
-///
-/// Made of nothing else, so that no transcript can point anywhere else.
-pub fn raw_name(dir: Direction, conn: u32) -> String {
-    let dir = dir.name();
-    if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") }
-}
 
 /// The raw files in the directory of a transcript.
 pub(super) struct RawFiles {

@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use factline::tap::{self, BACKLOG_BYTES, Direction, End, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap};
-use factline::transcript::Transport;
+use factline::tap::{
+    self, BACKLOG_BYTES, Direction, End, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap, Transport,
+};
 use tempfile::TempDir;
 
 /// What the test framework prints before lies before this.
