@@ -4,10 +4,12 @@
 #[cfg(feature = "deliver")]
 pub mod deliver;
 pub mod fact;
+#[cfg(feature = "otel")]
+pub mod otel;
 #[cfg(feature = "outbox")]
 pub mod outbox;
 pub mod protocol;
-#[cfg(feature = "cli")]
+#[cfg(feature = "tap")]
 pub mod tap;
-#[cfg(feature = "cli")]
+#[cfg(feature = "tap")]
 pub mod transcript;

@@ -1,1 +1,262 @@
-//! tap
+//! The tap: a child process behind a relay that changes nothing and reads along.
+//!
+//! ```text
+//!   our stdin  ──pump──▶ child's stdin          signals sent to us ──▶ child
+//!   our stdout ◀──pump── child's stdout         child's exit       ──▶ our exit
+//!                 │ copies
+//!                 ▼
+//!            bounded queue ──▶ observer thread: lines ──▶ Observer
+//! ```
+//!
+//! What the relay promises:
+//!
+//! - **Bytes pass unchanged**, in both directions, whatever they are, with back-pressure: at most one read
+//!   (64 KiB) and one pipe lie between the two sides.
+//! - **Nothing waits for the observer.** A pump copies what it read into a queue bounded by bytes and writes on.
+//!   What finds the queue full is not observed, and counted ([`Observer::missed`]). An observer that panics or
+//!   never returns costs the observation, not the relay; leaving waits for it at most [`OBSERVER_GRACE`].
+//! - **Closed ends travel on.** End of our stdin closes the child's; the child closing its stdin closes our read
+//!   side; the child closing its stdout closes ours; our reader going away closes the child's pipe.
+//! - **The child lives as it would without us**: same arguments, environment, directory, umask, process group and
+//!   stderr; ignored signals stay ignored; no descriptor of ours leaks into it.
+//! - **We leave when it leaves**, once what it wrote is relayed. A grandchild that keeps the pipe open does not
+//!   hold us, as it would not hold whoever waits for the child itself.
+//!
+//! What it can't hide: the child sees pipes where it may have seen a terminal, and a signal that some process sends
+//! to the whole process group reaches the child twice, because nobody can tell it from one sent to us alone.
+
+mod lines;
+mod pump;
+mod queue;
+mod record;
+mod run;
+mod signals;
+mod start;
+mod watch;
+
+pub use record::{RecordError, Recorder, Recording, raw_name};
+pub use run::run;
+pub use start::StartError;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// The longest line that is handed out whole, in bytes: longer ones are [`Line::Oversized`].
+pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// What may wait for a slow observer by default, in bytes.
+pub const BACKLOG_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long the end waits for the observer to finish what it has.
+///
+/// Short, because a host that stops its server expects it gone, and a slow disk must not look like a hung server.
+pub const OBSERVER_GRACE: Duration = Duration::from_millis(250);
+
+/// Who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The client, to the server: our stdin, the child's stdin.
+    Client,
+    /// The server, to the client: the child's stdout, our stdout.
+    Server,
+}
+
+impl Direction {
+    /// The name in a transcript, `client` or `server`, and the stem of its raw file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Client => "client",
+            Direction::Server => "server",
+        }
+    }
+
+    /// The direction of that name.
+    pub fn from_name(name: &str) -> Option<Direction> {
+        [Direction::Client, Direction::Server].into_iter().find(|dir| dir.name() == name)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Direction::Client => 0,
+            Direction::Server => 1,
+        }
+    }
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Standard input and output.
+    Stdio,
+    /// WebSocket over TCP.
+    WebSocket,
+    /// A unix socket.
+    Unix,
+}
+
+impl Transport {
+    /// The name in a transcript: `stdio`, `websocket` or `unix`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Stdio => "stdio",
+            Transport::WebSocket => "websocket",
+            Transport::Unix => "unix",
+        }
+    }
+
+    /// The transport of that name.
+    pub fn from_name(name: &str) -> Option<Transport> {
+        [Transport::Stdio, Transport::WebSocket, Transport::Unix].into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// The bytes of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// All of it, without the newline. The last line of a stream may have had none.
+    Whole(&'a [u8]),
+    /// It was longer than the limit; its bytes were relayed and not kept.
+    Oversized {
+        /// Its length in bytes, without the newline.
+        len: u64,
+    },
+}
+
+/// One line, and where and when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Who sent it.
+    pub dir: Direction,
+    /// When its last byte was read, in microseconds since the Unix epoch.
+    pub t_us: u64,
+    /// Where it begins, in bytes from the beginning of this direction.
+    pub off: u64,
+    /// Its length in bytes, with the newline if it had one.
+    pub len: u64,
+    /// What it says.
+    pub line: Line<'a>,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The client closed first.
+    ClientClosed,
+    /// The server ended by itself.
+    ServerExited,
+    /// The server was ended by a signal.
+    Killed,
+}
+
+impl End {
+    /// The name in a transcript: `client_closed`, `server_exited` or `killed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::ClientClosed => "client_closed",
+            End::ServerExited => "server_exited",
+            End::Killed => "killed",
+        }
+    }
+
+    /// The end of that name.
+    pub fn from_name(name: &str) -> Option<End> {
+        [End::ClientClosed, End::ServerExited, End::Killed].into_iter().find(|end| end.name() == name)
+    }
+}
+
+/// Who reads along. Called on a thread of its own, in the order in which the relay read.
+///
+/// Every byte of a direction is in exactly one [`Seen`] or one [`missed`](Observer::missed).
+pub trait Observer: Send {
+    /// One line.
+    fn line(&mut self, seen: Seen<'_>);
+
+    /// Part of a direction was not observed, because the queue was full: `chunks` reads were dropped, and `bytes`
+    /// of the stream belong to no [`Seen`] (the dropped ones, and the rest of the lines that they cut).
+    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64);
+
+    /// The connection has ended; nothing follows.
+    fn end(&mut self, t_us: u64, end: End);
+
+    /// Bytes as they were read, before the lines that they complete, from position `off` of their direction.
+    /// For who wants the stream itself. Does nothing unless overridden.
+    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+        let _ = (dir, off, bytes);
+    }
+
+    /// All that was read has been handed out: a good moment to flush. Does nothing unless overridden.
+    fn idle(&mut self) {}
+}
+
+/// Two observers of the same stream, the first first.
+#[derive(Debug)]
+pub struct Both<A, B>(pub A, pub B);
+
+impl<A: Observer, B: Observer> Observer for Both<A, B> {
+    fn line(&mut self, seen: Seen<'_>) {
+        self.0.line(seen);
+        self.1.line(seen);
+    }
+
+    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64) {
+        self.0.missed(dir, chunks, bytes);
+        self.1.missed(dir, chunks, bytes);
+    }
+
+    fn end(&mut self, t_us: u64, end: End) {
+        self.0.end(t_us, end);
+        self.1.end(t_us, end);
+    }
+
+    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+        self.0.bytes(dir, off, bytes);
+        self.1.bytes(dir, off, bytes);
+    }
+
+    fn idle(&mut self) {
+        self.0.idle();
+        self.1.idle();
+    }
+}
+
+/// What to run, and the bounds of the observation.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// The program and its arguments, passed on as they are; no shell is involved.
+    pub command: Vec<OsString>,
+    /// The longest line that is handed out whole, in bytes.
+    pub line_limit: usize,
+    /// What may wait for the observer, in bytes.
+    pub backlog_bytes: usize,
+}
+
+impl Tap {
+    /// That command with the default bounds, [`LINE_LIMIT`] and [`BACKLOG_BYTES`].
+    pub fn new(command: Vec<OsString>) -> Tap {
+        Tap { command, line_limit: LINE_LIMIT, backlog_bytes: BACKLOG_BYTES }
+    }
+}
+
+/// How the child ended, and how the observation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code to leave with: the child's own, 128 + n when signal n ended it.
+    pub code: u8,
+    /// The signal that ended the child.
+    pub signal: Option<i32>,
+    /// How far the observer came.
+    pub observer: Observed,
+    /// Bytes that were read and never handed to the observer as a line, for whatever reason.
+    pub unobserved_bytes: u64,
+}
+
+/// How far the observer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It saw the end.
+    Finished,
+    /// It panicked; nothing was observed after that.
+    Panicked,
+    /// It was still busy when [`OBSERVER_GRACE`] had passed.
+    Busy,
+}

@@ -1,0 +1,271 @@
+//! `tap --record FILE`: an observer that writes a transcript (the format is in [`crate::transcript`]).
+//!
+//! Beside the transcript lie the raw bytes of both directions (`client.raw`, `server.raw`, `client.2.raw` for
+//! connection 2, ...), at their own positions, so that what is no JSON object or too long to be a message can be
+//! replayed as well. Existing files are never touched; all are 0600, because a session holds everything that was
+//! said in it. A failing disk ends the recording, at a whole line, and nothing else: [`Recording::error`] has it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::value::RawValue;
+
+use super::queue::now_us;
+use super::{Direction, End, Line, Observer, Seen, Transport};
+
+/// How much is collected before it is written in any case.
+const FLUSH_BYTES: usize = 64 * 1024;
+
+/// The recording could not be made.
+#[derive(Debug)]
+pub struct RecordError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match self.source.kind() {
+            io::ErrorKind::AlreadyExists => write!(
+                f,
+                "can't record to {path:?}: it exists, and a recording overwrites nothing; \
+                 give a file in a new directory, one per recording"
+            ),
+            io::ErrorKind::NotFound => {
+                write!(f, "can't record to {path:?}: its directory does not exist; create it first")
+            }
+            _ => write!(
+                f,
+                "can't record to {path:?}: {}; give a file in a directory that this user may write to",
+                self.source
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// One transcript being written, for one or more connections.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    connections: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    out: Out,
+    error: Option<String>,
+}
+
+/// One connection of a [`Recording`]: the observer of it.
+#[derive(Debug)]
+pub struct Recorder {
+    recording: Recording,
+    conn: u32,
+    raw: [Out; 2],
+}
+
+impl Recording {
+    /// Begins a transcript at that path, and its raw files in the same directory as connections come.
+    ///
+    /// # Errors
+    ///
+    /// The file exists, or can't be created.
+    pub fn create(path: &Path) -> Result<Recording, RecordError> {
+        let out = Out::create(path)?;
+        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let state = Mutex::new(State { out, error: None });
+        Ok(Recording { shared: Arc::new(Shared { dir, connections: AtomicU32::new(0), state }) })
+    }
+
+    /// Begins the next connection, now.
+    ///
+    /// # Errors
+    ///
+    /// A raw file of that connection exists, or can't be created.
+    pub fn connection(&self, transport: Transport) -> Result<Recorder, RecordError> {
+        let conn = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let raw = |dir| Out::create(&self.shared.dir.join(raw_name(dir, conn)));
+        let raw = [raw(Direction::Client)?, raw(Direction::Server)?];
+        let recorder = Recorder { recording: self.clone(), conn, raw };
+        let line = format!(r#"{{"t_us":{},"conn":{conn},"open":"{}"}}"#, now_us(), transport.name());
+        recorder.write(line.as_bytes(), true);
+        Ok(recorder)
+    }
+
+    /// What ended the recording before its time, if anything did: then the transcript ends at an earlier line.
+    pub fn error(&self) -> Option<String> {
+        self.lock().error.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does it unless the recording has failed already; a failure is kept, and ends the recording.
+    fn attempt(&self, write: impl FnOnce(&mut Out) -> io::Result<()>) {
+        let mut state = self.lock();
+        if state.error.is_none() {
+            state.error = write(&mut state.out).err().map(|error| error.to_string());
+        }
+    }
+}
+
+impl Recorder {
+    /// A transcript of one connection, the usual case. [`recording`](Recorder::recording) has its state.
+    ///
+    /// # Errors
+    ///
+    /// The transcript or one of its raw files exists, or can't be created.
+    pub fn create(path: &Path, transport: Transport) -> Result<Recorder, RecordError> {
+        let recording = Recording::create(path)?;
+        recording.connection(transport).inspect_err(|_| {
+            // Ours, and just made: the next attempt must not stumble over it.
+            let _ = std::fs::remove_file(path);
+        })
+    }
+
+    /// The recording that this is a connection of; keep a clone to ask it for its error at the end.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    fn write(&self, line: &[u8], flush: bool) {
+        self.recording.attempt(|out| {
+            out.append(line)?;
+            out.append(b"\n")?;
+            if flush || out.pending.len() >= FLUSH_BYTES { out.flush() } else { Ok(()) }
+        });
+    }
+
+    fn flush(&mut self) {
+        let [client, server] = &mut self.raw;
+        // The raw files first: a line must not point at bytes that are not there yet.
+        self.recording.attempt(|out| client.flush().and(server.flush()).and(out.flush()));
+    }
+}
+
+impl Observer for Recorder {
+    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+        let [client, server] = &mut self.raw;
+        let raw = if dir == Direction::Client { client } else { server };
+        self.recording.attempt(|_| {
+            raw.seek(off)?;
+            raw.append(bytes)?;
+            if raw.pending.len() >= FLUSH_BYTES { raw.flush() } else { Ok(()) }
+        });
+    }
+
+    fn line(&mut self, seen: Seen<'_>) {
+        let Seen { dir, t_us, off, len, line } = seen;
+        let message = match line {
+            Line::Whole(line) => object(line),
+            Line::Oversized { .. } => Err("too long"),
+        };
+        let (dir, conn) = (dir.name(), self.conn);
+        let head = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"off":{off},"len":{len},"msg":"#);
+        let line = match message {
+            Ok(message) => [&head, message, "}"].concat(),
+            Err(why) => format!(r#"{head}null,"unparsed":"{why}"}}"#),
+        };
+        self.write(line.as_bytes(), false);
+    }
+
+    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64) {
+        // No position: the raw file has a hole there, whose zeros nobody sent.
+        let (t_us, dir, conn) = (now_us(), dir.name(), self.conn);
+        let why = format!("not recorded: {bytes} bytes in {chunks} reads, the recording was too slow");
+        let line = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"msg":null,"unparsed":"{why}"}}"#);
+        self.write(line.as_bytes(), false);
+    }
+
+    fn end(&mut self, t_us: u64, end: End) {
+        let line = format!(r#"{{"t_us":{t_us},"conn":{},"end":"{}"}}"#, self.conn, end.name());
+        self.write(line.as_bytes(), false);
+        self.flush();
+    }
+
+    fn idle(&mut self) {
+        self.flush();
+    }
+}
+
+/// The name of the raw file of that direction and connection: `client.raw`, `server.raw`, `client.2.raw`, ...
+///
+/// Made of nothing else, so that no transcript can point anywhere else.
+pub fn raw_name(dir: Direction, conn: u32) -> String {
+    let dir = dir.name();
+    if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") }
+}
+
+/// The text of a line that is one JSON object, without the white space around it.
+fn object(line: &[u8]) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
+    let message: &RawValue = serde_json::from_str(text).map_err(|_| "not JSON")?;
+    if message.get().starts_with('{') { Ok(message.get()) } else { Err("not a JSON object") }
+}
+
+/// A file that is appended to in large writes, and left at a whole write when one fails.
+#[derive(Debug)]
+struct Out {
+    file: File,
+    pending: Vec<u8>,
+    /// Where the pending bytes belong.
+    written: u64,
+}
+
+impl Out {
+    fn create(path: &Path) -> Result<Out, RecordError> {
+        let failed = |source| RecordError { path: path.into(), source };
+        let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
+        let file = options.open(path).map_err(failed)?;
+        // Also where the umask would have taken our own right to read it.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Out { file, pending: Vec::new(), written: 0 })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pending.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The next byte belongs there, possibly after a hole.
+    fn seek(&mut self, position: u64) -> io::Result<()> {
+        if position == self.written + self.pending.len() as u64 {
+            return Ok(());
+        }
+        self.flush()?;
+        self.written = self.file.seek(SeekFrom::Start(position))?;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(&self.pending) {
+            // What was pending are whole lines, so cutting a torn write off leaves whole lines.
+            let _ = self.file.set_len(self.written);
+            return Err(error);
+        }
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        // One long line must not be paid for until the end.
+        self.pending.shrink_to(2 * FLUSH_BYTES);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The life of a tap: start, relay, wait, leave.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use super::pump::{self, Line};
+use super::queue::Queue;
+use super::signals::Signals;
+use super::{End, Exit, OBSERVER_GRACE, Observer, StartError, Tap, start, watch};
+
+/// Runs the command behind the relay until it has ended and what it wrote is relayed.
+///
+/// Uses the standard input and output of this process, and catches its signals for good: call it once, and leave
+/// with [`Exit::code`] when it returns. Threads may still be blocked in a read, or in the observer.
+///
+/// # Errors
+///
+/// The command could not be started, or the relay could not be set up; then no child is running.
+pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartError> {
+    let name = tap.command.first().cloned().unwrap_or_default();
+    let ourselves = |error| StartError::ourselves(&name, error);
+    // Caught before there is a child, or a signal in between would end us and leave the child behind.
+    let signals = Signals::catch().map_err(ourselves)?;
+    let (child_ended, ends_pumps) = io::pipe().map_err(ourselves)?;
+    let queue = Arc::new(Queue::new(tap.backlog_bytes));
+    watch::start(Arc::clone(&queue), observer, tap.line_limit).map_err(ourselves)?;
+
+    let mut child = start::start(&tap.command)?;
+    let life = Arc::new(Life::of(&child));
+    let client_closed = Arc::new(AtomicBool::new(false));
+    let line = Line { queue: Arc::clone(&queue), child_ended: Arc::new(child_ended) };
+    if let Err(error) =
+        relay(&mut child, line, &life, &client_closed).and_then(|()| signals.pass_on(Arc::clone(&life)))
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(StartError::ourselves(OsStr::new(&name), error));
+    }
+
+    let status = life.wait_for(&mut child);
+    let signal = status.and_then(|status| status.signal());
+    let end = match signal {
+        _ if client_closed.load(Ordering::Acquire) => End::ClientClosed,
+        Some(_) => End::Killed,
+        None => End::ServerExited,
+    };
+    drop(ends_pumps);
+    life.wait_until_drained();
+    queue.end(end);
+    let (observer, unobserved_bytes) = queue.wait_for_observer(OBSERVER_GRACE);
+    Ok(Exit { code: exit_code(status), signal, observer, unobserved_bytes })
+}
+
+fn relay(child: &mut Child, line: Line, life: &Arc<Life>, client_closed: &Arc<AtomicBool>) -> io::Result<()> {
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("the pipes to the child are missing"));
+    };
+    let (life, client_closed, client_line) = (Arc::clone(life), Arc::clone(client_closed), line.clone());
+    let spawn =
+        |name: &str, work: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.into()).spawn(work);
+    spawn(
+        "tap-server",
+        Box::new(move || {
+            pump::server(&line, stdout.into());
+            life.drained();
+        }),
+    )?;
+    spawn(
+        "tap-client",
+        Box::new(move || {
+            pump::client(&client_line, stdin.into(), || client_closed.store(true, Ordering::Release))
+        }),
+    )?;
+    Ok(())
+}
+
+/// The child's own code, 128 + n for signal n, as a shell has it.
+fn exit_code(status: Option<ExitStatus>) -> u8 {
+    // Without a status (somebody else has taken it) nothing is known, and that is no success.
+    let code = status.map_or(Some(1), |status| status.code().or_else(|| status.signal().map(|n| 128 + n)));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+/// What the threads know of the child.
+pub(super) struct Life {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// None once it has ended: its number may then be somebody else's.
+    child: Option<Pid>,
+    drained: bool,
+    told_to_end: bool,
+}
+
+impl Life {
+    fn of(child: &Child) -> Life {
+        let state = State { child: Some(Pid::from_child(child)), drained: false, told_to_end: false };
+        Life { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// A signal has come: to the child if it was meant for us alone. Without a child, it ends the last wait.
+    pub(super) fn signal(&self, signal: Signal, for_child: bool, ends_us: bool) {
+        let mut state = self.lock();
+        match state.child {
+            Some(child) if for_child => drop(rustix::process::kill_process(child, signal)),
+            Some(_) => {}
+            None => {
+                state.told_to_end |= ends_us;
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    /// Waits for the child's end, and takes its status.
+    fn wait_for(&self, child: &mut Child) -> Option<ExitStatus> {
+        let of = WaitId::Pid(Pid::from_child(child));
+        // It is left a zombie until no signal can be sent to it any more, so that its number stays its own.
+        while let Err(Errno::INTR) =
+            rustix::process::waitid(of.clone(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+        {}
+        let mut state = self.lock();
+        state.child = None;
+        child.wait().ok()
+    }
+
+    fn drained(&self) {
+        self.lock().drained = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until what the child wrote is relayed, which takes as long as our reader does, as it would for the
+    /// child; a signal ends the wait, as it would have ended the child.
+    fn wait_until_drained(&self) {
+        let mut state = self.lock();
+        while !state.drained && !state.told_to_end {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
