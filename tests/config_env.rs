@@ -1,5 +1,6 @@
 //! What each environment variable does.
 #![cfg(feature = "deliver")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::time::Duration;
 
