@@ -2,6 +2,8 @@
 #![recursion_limit = "512"]
 
 #[cfg(feature = "deliver")]
+pub mod config;
+#[cfg(feature = "deliver")]
 pub mod deliver;
 pub mod fact;
 #[cfg(feature = "otel")]

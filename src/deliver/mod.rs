@@ -1,1 +1,192 @@
-//! deliver
+//! Delivery of stored records, from durable queues to collectors and files.
+//!
+//! A [`Route`] leads from one queue to one destination. All routes run on one thread with a runtime of its own, each
+//! as its own task, so that a slow destination delays no other. Nothing is given up for the number of attempts: a
+//! record stays in its queue until it is delivered, refused, or the queue drops it by the user's bounds.
+//!
+//! Delivery reports through [`Deliverer::report`] and never through `tracing`: what it would say there would become
+//! telemetry to deliver. Its threads run without a subscriber, which silences the HTTP client as well.
+
+mod backoff;
+mod board;
+mod cut;
+mod file;
+mod json;
+mod otlp_http;
+pub mod outcome;
+mod pace;
+pub mod request;
+mod route;
+mod sink;
+mod source;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::subscriber::{NoSubscriber, set_default};
+
+pub use board::{FlushReport, RouteReport, RouteState};
+pub use file::FileBounds;
+pub use json::{UndecodableRecord, json_line};
+pub use pace::Pace;
+pub use sink::SinkError;
+pub use source::{Batch, Settled, Source};
+
+use crate::config::Destination;
+use board::{Board, Line};
+use route::Runner;
+use sink::Sink;
+
+/// The longest that [`Deliverer::stop`] waits for the thread to end.
+const STOP_WAIT: Duration = Duration::from_millis(50);
+
+/// A queue and the destination that its records go to.
+pub struct Route {
+    source: Box<dyn Source>,
+    sink: Arc<Sink>,
+    line: Arc<Line>,
+    pace: Pace,
+}
+
+impl Route {
+    /// Leads `source`, which is called `queue` in reports, to `destination`.
+    ///
+    /// # Errors
+    /// The HTTP client can't be set up: no certificates on this machine for an `https` URL, or a header that can't
+    /// be sent. Nothing is connected yet.
+    pub fn new(
+        queue: impl Into<String>,
+        source: Box<dyn Source>,
+        destination: &Destination,
+    ) -> Result<Self, SinkError> {
+        Self::with(queue, source, destination, Pace::default(), FileBounds::default())
+    }
+
+    /// The same with other numbers.
+    ///
+    /// # Errors
+    /// As [`Route::new`].
+    pub fn with(
+        queue: impl Into<String>,
+        source: Box<dyn Source>,
+        destination: &Destination,
+        pace: Pace,
+        bounds: FileBounds,
+    ) -> Result<Self, SinkError> {
+        let sink = Arc::new(Sink::new(destination, bounds)?);
+        let line = Arc::new(Line::new(queue.into(), destination.shown()));
+        Ok(Self { source, sink, line, pace })
+    }
+}
+
+/// Delivers, on a thread of its own, until it is stopped or dropped.
+pub struct Deliverer {
+    board: Arc<Board>,
+    routes: UnboundedSender<Route>,
+    /// `None` once it was stopped.
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    ended: Receiver<()>,
+}
+
+impl Deliverer {
+    /// Starts the thread. More routes can be added later; none is fine.
+    ///
+    /// # Errors
+    /// The system gives no thread or no event queue.
+    pub fn start(routes: Vec<Route>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("factline-deliver-io")
+            // Name resolution and disk calls run on threads of the runtime.
+            .on_thread_start(silence)
+            .build()?;
+        let board = Arc::new(Board::default());
+        let (sender, receiver) = unbounded_channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (end, ended) = channel();
+        let tasks = Arc::clone(&board);
+        std::thread::Builder::new().name("factline-deliver".to_owned()).spawn(move || {
+            silence();
+            run(runtime, receiver, stopped, &tasks);
+            // Nobody listens when the caller did not want to wait.
+            let _ = end.send(());
+        })?;
+        let deliverer = Self { board, routes: sender, stop: Some(stop), ended };
+        routes.into_iter().for_each(|route| deliverer.add(route));
+        Ok(deliverer)
+    }
+
+    /// Delivers from one more queue.
+    pub fn add(&self, route: Route) {
+        self.board.add(Arc::clone(&route.line));
+        // It only fails when the thread is gone, and then nothing is delivered anyway.
+        let _ = self.routes.send(route);
+    }
+
+    /// Says that a queue may have new records. Cheap, never blocks, from any thread.
+    pub fn nudge(&self) {
+        for line in self.board.lines() {
+            line.wake.notify_one();
+        }
+    }
+
+    /// Waits until every queue was found empty, or `deadline`. Waits of our own choosing are cut short for it; one
+    /// that a destination asked for is not. A paused destination is tried once. Records that keep coming in are
+    /// included.
+    pub fn flush(&self, deadline: Instant) -> FlushReport {
+        self.board.flush(deadline)
+    }
+
+    /// How each route is getting on, in the order in which they were added.
+    pub fn report(&self) -> Vec<RouteReport> {
+        self.board.lines().iter().map(|line| line.report().clone()).collect()
+    }
+
+    /// Ends delivery, within about 50 ms, whatever the network and the disk do. What was not settled stays in its
+    /// queue; a request on its way may have been taken, and is then delivered twice. Dropping does the same.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Deliverer {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It only fails when the thread has already ended.
+            let _ = stop.send(());
+        }
+        // A thread that is stuck in a call to the system is left alone.
+        let _ = self.ended.recv_timeout(STOP_WAIT);
+    }
+}
+
+fn run(
+    runtime: Runtime,
+    mut routes: UnboundedReceiver<Route>,
+    stopped: tokio::sync::oneshot::Receiver<()>,
+    board: &Arc<Board>,
+) {
+    runtime.block_on(async {
+        let accept = async {
+            while let Some(Route { source, sink, line, pace }) = routes.recv().await {
+                tokio::spawn(Runner::new(source, sink, line, Arc::clone(board), pace).run());
+            }
+            // The deliverer is being dropped, and its word to stop is on its way.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = stopped => {}
+            () = accept => {}
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// Lets no event of this thread reach a subscriber, for as long as the thread lives.
+fn silence() {
+    std::mem::forget(set_default(NoSubscriber::default()));
+}

@@ -1,0 +1,301 @@
+//! The effective configuration, from the standard `OTEL_*` variables and our own `FACTLINE_*` ones.
+//!
+//! Reading rules (OpenTelemetry specification, "Environment Variable Specification"): an empty variable is an unset
+//! one, names of choices are case-insensitive, a boolean is true only for `true`, and a bad value is a warning and
+//! the default. Two mistakes are errors instead, because the default would send telemetry somewhere the user did not
+//! ask for: an endpoint that is no URL, and a protocol that we do not speak.
+
+mod endpoint;
+mod env;
+mod pairs;
+mod secret;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use endpoint::Endpoint;
+pub use secret::Secret;
+
+use env::Env;
+
+/// What kind of telemetry a queue, a request or a file carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// Log records.
+    Logs,
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+}
+
+impl Signal {
+    /// `logs`, `traces` or `metrics`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    /// The path below an OTLP/HTTP base URL, without a leading slash.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Logs => "v1/logs",
+            Self::Traces => "v1/traces",
+            Self::Metrics => "v1/metrics",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// The environment variable of this name.
+    Env(String),
+    /// The command line flag of this name.
+    Flag(String),
+    /// The configuration file at this path.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Env(name) | Self::Flag(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting<T> {
+    /// The value that holds.
+    pub value: T,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+impl<T> Setting<T> {
+    fn default_of(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+}
+
+/// Where one signal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exporter {
+    /// Nowhere.
+    None,
+    /// To a collector.
+    Otlp,
+    /// As OTLP JSON lines into files.
+    Files,
+}
+
+/// How requests are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// `Content-Encoding: gzip`.
+    Gzip,
+}
+
+/// How OTLP travels. One today; the variable also names those that are refused (`grpc`, `http/json`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Protobuf in HTTP requests.
+    HttpProtobuf,
+    /// OTLP/gRPC; refused with an error until delivery can do it.
+    Grpc,
+    /// JSON in HTTP requests; refused with an error until delivery can do it.
+    HttpJson,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HttpProtobuf => "http/protobuf",
+            Self::Grpc => "grpc",
+            Self::HttpJson => "http/json",
+        })
+    }
+}
+
+/// A request header. The value is a credential until proven otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The name in lower case.
+    pub name: String,
+    /// The value.
+    pub value: Secret,
+}
+
+/// What was said about one signal. The fields after `exporter` matter only where it is [`Exporter::Otlp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalConfig {
+    /// The signal.
+    pub signal: Signal,
+    /// Where it goes.
+    pub exporter: Setting<Exporter>,
+    /// The full URL for this signal.
+    pub endpoint: Setting<Endpoint>,
+    /// Headers of every request.
+    pub headers: Setting<Vec<Header>>,
+    /// The time an export may take, answer included.
+    pub timeout: Setting<Duration>,
+    /// How requests are compressed.
+    pub compression: Setting<Compression>,
+    /// How OTLP travels.
+    pub protocol: Setting<Protocol>,
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// No telemetry at all (`OTEL_SDK_DISABLED`).
+    pub disabled: Setting<bool>,
+    /// `service.name` of the resource (`OTEL_SERVICE_NAME`).
+    pub service_name: Setting<String>,
+    /// Further attributes of the resource, without `service.name` (`OTEL_RESOURCE_ATTRIBUTES`).
+    pub resource_attributes: Setting<Vec<(String, String)>>,
+    /// Where the durable queues are (`FACTLINE_OUTBOX_DIR`).
+    pub outbox_dir: Setting<PathBuf>,
+    /// Where OTLP JSON lines are written (`FACTLINE_FILES_DIR`).
+    pub files_dir: Setting<PathBuf>,
+    /// Which facts are kept, in EnvFilter syntax (`FACTLINE_FILTER`); not read here.
+    pub filter: Option<Setting<String>>,
+    /// Each signal that we send.
+    pub signals: Vec<SignalConfig>,
+}
+
+/// A queue's other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What it takes.
+    pub signal: Signal,
+    /// How it takes it.
+    pub sink: Sink,
+}
+
+/// The kinds of destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// OTLP over HTTP, protobuf.
+    Http {
+        /// The URL that requests go to, used as it is.
+        url: Endpoint,
+        /// Headers of every request.
+        headers: Vec<Header>,
+        /// The time one export may take, answer included.
+        timeout: Duration,
+        /// How requests are compressed.
+        compression: Compression,
+    },
+    /// OTLP JSON lines, in `<dir>/<signal>.jsonl`.
+    File {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+impl Destination {
+    /// How a person would name it: the URL without userinfo and query, or the file.
+    pub fn shown(&self) -> String {
+        match &self.sink {
+            Sink::Http { url, .. } => url.to_string(),
+            Sink::File { dir } => dir.join(format!("{}.jsonl", self.signal)).display().to_string(),
+        }
+    }
+}
+
+/// Something in the configuration that was ignored, or is risky.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The variable.
+    pub variable: String,
+    /// What is wrong, and what holds instead. Never holds a header value or a URL's credentials.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.message)
+    }
+}
+
+/// A configuration that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The variable.
+    pub variable: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// A value that would do.
+    pub example: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; for example {}={}", self.variable, self.problem, self.variable, self.example)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the configuration from variables, usually `|name| std::env::var(name).ok()`.
+    ///
+    /// # Errors
+    /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a collector, or
+    /// no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
+    pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut env = Env::new(vars);
+        let disabled = env.boolean("OTEL_SDK_DISABLED");
+        let (service_name, resource_attributes) = env.resource();
+        let outbox_dir = env.directory("FACTLINE_OUTBOX_DIR", "outbox")?;
+        let files_dir = env.directory("FACTLINE_FILES_DIR", "otlp")?;
+        let filter = env.text("FACTLINE_FILTER");
+        let signals = [Signal::Logs, Signal::Traces]
+            .into_iter()
+            .map(|signal| env.signal(signal))
+            .collect::<Result<_, _>>()?;
+        let config =
+            Self { disabled, service_name, resource_attributes, outbox_dir, files_dir, filter, signals };
+        Ok((config, env.warnings()))
+    }
+
+    /// Where each signal goes. Empty when disabled.
+    pub fn destinations(&self) -> Vec<Destination> {
+        if self.disabled.value {
+            return Vec::new();
+        }
+        let sink = |config: &SignalConfig| match config.exporter.value {
+            Exporter::None => None,
+            Exporter::Files => Some(Sink::File { dir: self.files_dir.value.clone() }),
+            Exporter::Otlp => Some(Sink::Http {
+                url: config.endpoint.value.clone(),
+                headers: config.headers.value.clone(),
+                timeout: config.timeout.value,
+                compression: config.compression.value,
+            }),
+        };
+        self.signals
+            .iter()
+            .filter_map(|config| sink(config).map(|sink| Destination { signal: config.signal, sink }))
+            .collect()
+    }
+}
