@@ -28,7 +28,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::tap::{Direction, End, LINE_LIMIT, Line, Transport};
+use crate::protocol::{Ended, Sender, Transport};
+use crate::tap::{LINE_LIMIT, Line};
 use envelope::{Kind, Message};
 use lines::{Next, Reader};
 use raw::{Piece, PieceLine, RawFiles};
@@ -58,7 +59,7 @@ pub enum What<'a> {
     /// Somebody sent a line.
     Message {
         /// Who.
-        dir: Direction,
+        dir: Sender,
         /// Its position in that direction, in bytes.
         off: Option<u64>,
         /// Its length in bytes, with its newline.
@@ -70,7 +71,7 @@ pub enum What<'a> {
     /// A connection has ended.
     End {
         /// Why.
-        end: End,
+        end: Ended,
     },
     /// This line of the transcript can't be used.
     Unreadable {
@@ -125,7 +126,7 @@ pub struct Transcript {
     /// A part of a raw file that is being handed out line by line.
     piece: Piece,
     /// Whose that is.
-    dir: Direction,
+    dir: Sender,
     t_us: u64,
     conn: u32,
 }
@@ -163,7 +164,7 @@ impl Transcript {
             lines,
             raw,
             piece: Piece::default(),
-            dir: Direction::Client,
+            dir: Sender::Client,
             t_us: 0,
             conn: 0,
         }

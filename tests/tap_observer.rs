@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use factline::tap::{Direction, Line, Recorder, Transport};
+use factline::tap::{Sender, Line, Recorder, Transport};
 use factline::transcript::{Transcript, What};
 use tap_process::{Setup, sh, start, start_in, until};
 
@@ -127,7 +127,7 @@ fn a_line_of_200_mb_passes_and_is_not_held() {
 }
 
 /// The messages of a transcript, each direction for itself: the order between them is the clock's.
-fn messages(path: &Path) -> Vec<(Direction, u64, u64, Vec<u8>)> {
+fn messages(path: &Path) -> Vec<(Sender, u64, u64, Vec<u8>)> {
     let mut transcript = Transcript::open(path).unwrap();
     let mut all = Vec::new();
     while let Some(entry) = transcript.next_entry().unwrap() {
@@ -135,7 +135,7 @@ fn messages(path: &Path) -> Vec<(Direction, u64, u64, Vec<u8>)> {
             What::Message { dir, off: Some(off), len: Some(len), line: Some(Line::Whole(text)) } => {
                 all.push((dir, off, len, text.to_vec()));
             }
-            What::Open { .. } | What::End { .. } => {}
+            What::Open { .. } | What::Ended { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -164,7 +164,7 @@ fn a_recording_reads_back_as_what_was_said() {
         assert!(std::fs::read(running.path("rec/client.raw")).unwrap() == client);
         assert!(std::fs::read(running.path("rec/server.raw")).unwrap() == server);
         let all = messages(&transcript);
-        for (dir, stream) in [(Direction::Client, &client), (Direction::Server, &server)] {
+        for (dir, stream) in [(Sender::Client, &client), (Sender::Server, &server)] {
             let mut position = 0;
             let mut said = all.iter().filter(|message| message.0 == dir);
             for line in stream.split_inclusive(|byte| *byte == b'\n') {
@@ -223,16 +223,16 @@ fn a_recording_overwrites_nothing_and_is_private() {
 
 #[test]
 fn connections_of_one_recording() {
-    use factline::tap::{End, Observer, Recording, Seen};
+    use factline::tap::{Ended, Observer, Recording, Seen};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("transcript.jsonl");
     let recording = Recording::create(&path).unwrap();
     for text in ["{\"id\":1}\n", "not json\n"] {
         let mut connection = recording.connection(Transport::Unix).unwrap();
-        connection.bytes(Direction::Client, 0, text.as_bytes());
+        connection.bytes(Sender::Client, 0, text.as_bytes());
         let line = Line::Whole(text.trim_end().as_bytes());
-        connection.line(Seen { dir: Direction::Client, t_us: 7, off: 0, len: text.len() as u64, line });
-        connection.end(8, End::ClientClosed);
+        connection.line(Seen { dir: Sender::Client, t_us: 7, off: 0, len: text.len() as u64, line });
+        connection.end(8, Ended::ClientClosed);
     }
     assert_eq!(recording.error(), None);
     let texts: Vec<_> = messages(&path).into_iter().map(|message| message.3).collect();

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use factline::tap::{Direction, End, Line, Transport, raw_name};
+use factline::protocol::{Ended, Sender, Transport};
+use factline::tap::{Line, raw_name};
 use factline::transcript::{Transcript, What};
 
 fn corpus() -> Vec<PathBuf> {
@@ -18,8 +19,8 @@ fn corpus() -> Vec<PathBuf> {
 #[derive(Debug, PartialEq)]
 enum Said {
     Open(u64, u32, Transport),
-    Message(u64, u32, Direction, Option<(u64, u64)>, Option<Vec<u8>>),
-    End(u64, u32, End),
+    Message(u64, u32, Sender, Option<(u64, u64)>, Option<Vec<u8>>),
+    Ended(u64, u32, Ended),
     Unreadable(u64, &'static str),
 }
 
@@ -30,7 +31,7 @@ fn read(path: &Path) -> Vec<Said> {
         let (t, conn) = (entry.t_us, entry.conn);
         all.push(match entry.what {
             What::Open { transport } => Said::Open(t, conn, transport),
-            What::End { end } => Said::End(t, conn, end),
+            What::End { end } => Said::Ended(t, conn, end),
             What::Unreadable { line_number, reason } => Said::Unreadable(line_number, reason),
             What::Message { dir, off, len, line } => {
                 let text = line.map(|line| match line {
@@ -62,10 +63,10 @@ fn every_recorded_session_is_read_whole() {
         assert!(!all.iter().any(|said| matches!(said, Said::Unreadable(..))), "{path:?}");
         // Every byte of every raw file is in exactly one message, and a message is a whole line.
         for conn in 1.. {
-            if !dir.join(raw_name(Direction::Client, conn)).exists() {
+            if !dir.join(raw_name(Sender::Client, conn)).exists() {
                 break;
             }
-            for side in [Direction::Client, Direction::Server] {
+            for side in [Sender::Client, Sender::Server] {
                 let raw = std::fs::read(dir.join(raw_name(side, conn))).unwrap();
                 let mut position = 0;
                 for said in &all {
@@ -120,7 +121,7 @@ fn what_is_wrong_is_counted_with_its_line_and_reading_goes_on() {
     let (_dir, path) = written(&text);
     let mut expected: Vec<_> =
         bad.iter().enumerate().map(|(n, (_, reason))| Said::Unreadable(n as u64 + 1, reason)).collect();
-    expected.push(Said::Message(5, 1, Direction::Client, None, Some(b"{\"id\":1}".to_vec())));
+    expected.push(Said::Message(5, 1, Sender::Client, None, Some(b"{\"id\":1}".to_vec())));
     expected.push(Said::Unreadable(15, "it is the last line, and cut off"));
     assert_eq!(read(&path), expected);
 }
@@ -129,7 +130,7 @@ fn what_is_wrong_is_counted_with_its_line_and_reading_goes_on() {
 fn the_text_of_a_message_is_what_was_written() {
     let message = r#"{"b" : 1.000, "a":"\ud800 é", "a":{}}"#;
     let (_dir, path) = written(format!(r#"{{"conn":2,"msg": {message} ,"dir":"server","t_us":9}}"#));
-    assert_eq!(read(&path), [Said::Message(9, 2, Direction::Server, None, Some(message.into()))]);
+    assert_eq!(read(&path), [Said::Message(9, 2, Sender::Server, None, Some(message.into()))]);
 }
 
 #[test]
@@ -147,14 +148,14 @@ fn a_message_that_is_null_has_the_bytes_of_the_raw_file() {
         + &null(u64::MAX, 2);
     let (dir, path) = written(text);
     let said = |off, len, text: Option<&str>| {
-        Said::Message(1, 2, Direction::Client, Some((off, len)), text.map(|text| text.as_bytes().to_vec()))
+        Said::Message(1, 2, Sender::Client, Some((off, len)), text.map(|text| text.as_bytes().to_vec()))
     };
     assert!(read(&path).iter().all(|said| matches!(said, Said::Message(.., None))));
     std::fs::write(dir.path().join("client.2.raw"), b"abc\nd\n\xff\nhalf\nla").unwrap();
     let expected = [
         said(0, 4, Some("abc")),
         said(4, 2, Some("d")),
-        Said::Message(1, 2, Direction::Client, Some((6, 2)), Some(vec![0xff])),
+        Said::Message(1, 2, Sender::Client, Some((6, 2)), Some(vec![0xff])),
         said(8, 5, Some("half")),
         said(13, 2, Some("la")),
         said(13, 99, None),
@@ -175,7 +176,7 @@ fn lines_beyond_the_limit_are_skipped_and_said_so() {
     let good = "{\"t_us\":1,\"conn\":1,\"open\":\"stdio\"}\n";
     file.write_all(good.as_bytes()).unwrap();
     file.set_len(good.len() as u64 + 30_000_000).unwrap();
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Ended(0)).unwrap();
     let null = "{\"t_us\":1,\"dir\":\"server\",\"conn\":1,\"off\":0,\"len\":30000001,\"msg\":null}\n";
     file.write_all(format!("\n{good}{null}").as_bytes()).unwrap();
     let raw = std::fs::File::create(dir.path().join("server.raw")).unwrap();
@@ -185,7 +186,7 @@ fn lines_beyond_the_limit_are_skipped_and_said_so() {
         Said::Open(1, 1, Transport::Stdio),
         Said::Unreadable(2, "it is too long"),
         Said::Open(1, 1, Transport::Stdio),
-        Said::Message(1, 1, Direction::Server, Some((0, 30_000_001)), Some(b"oversized 30000000".to_vec())),
+        Said::Message(1, 1, Sender::Server, Some((0, 30_000_001)), Some(b"oversized 30000000".to_vec())),
     ];
     assert_eq!(read(&path), expected);
 }
@@ -224,7 +225,7 @@ fn standard_input_is_a_transcript_too() {
 fn stdin_role() {
     if std::env::var_os("STDIN_ROLE").is_some() {
         let expected =
-            [Said::End(3, 1, End::Killed), Said::Message(3, 1, Direction::Client, Some((0, 1)), None)];
+            [Said::Ended(3, 1, Ended::Killed), Said::Message(3, 1, Sender::Client, Some((0, 1)), None)];
         assert_eq!(read(Path::new("-")), expected);
     }
 }

@@ -32,6 +32,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
 pub use json::{UndecodableRecord, json_line};
+pub(crate) use json::json_lines;
 pub use pace::Pace;
 pub use sink::SinkError;
 pub use source::{Batch, Settled, Source};

@@ -152,16 +152,16 @@ impl Observer {
         if state.span.is_some() {
             return;
         }
-        let (transport, network) = match state.transport {
-            Transport::Stdio => ("stdio", Some("pipe")),
-            Transport::WebSocket => ("websocket", Some("tcp")),
-            Transport::Unix => ("unix", Some("unix")),
-            Transport::InProcess => ("in_process", None),
+        let network = match state.transport {
+            Transport::Stdio => Some("pipe"),
+            Transport::WebSocket => Some("tcp"),
+            Transport::Unix => Some("unix"),
+            Transport::InProcess => None,
         };
         let start = ConnectionStart {
             connection_id: connection,
             request_id: Some(id.to_string().into()),
-            transport: transport.into(),
+            transport: state.transport.as_str().into(),
             network_transport: network.map(Text::from),
             client_name: some(&info.name).map(|name| bounded(name, 128).into()),
             client_version: some(&info.version).map(|version| bounded(version, 128).into()),

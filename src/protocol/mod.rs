@@ -30,7 +30,7 @@ use turn::{Finished, Turn};
 use wire::{Subject, read, some};
 
 /// Who sent a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sender {
     /// The client: an editor, a terminal, a script.
     Client,
@@ -46,6 +46,11 @@ impl Sender {
             Sender::Server => "server",
         }
     }
+
+    /// The sender with this name.
+    pub fn from_name(name: &str) -> Option<Sender> {
+        [Sender::Client, Sender::Server].into_iter().find(|it| it.as_str() == name)
+    }
 }
 
 /// How a connection reaches the server.
@@ -60,6 +65,24 @@ pub enum Transport {
     Unix,
     /// Within the host's own process.
     InProcess,
+}
+
+impl Transport {
+    /// `stdio`, `websocket`, `unix` or `in_process`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Transport::Stdio => "stdio",
+            Transport::WebSocket => "websocket",
+            Transport::Unix => "unix",
+            Transport::InProcess => "in_process",
+        }
+    }
+
+    /// The transport with this name.
+    pub fn from_name(name: &str) -> Option<Transport> {
+        let all = [Transport::Stdio, Transport::WebSocket, Transport::Unix, Transport::InProcess];
+        all.into_iter().find(|it| it.as_str() == name)
+    }
 }
 
 /// How a connection ended.
@@ -81,6 +104,11 @@ impl Ended {
             Ended::ServerExited => "server_exited",
             Ended::Killed => "killed",
         }
+    }
+
+    /// The end with this name.
+    pub fn from_name(name: &str) -> Option<Ended> {
+        [Ended::ClientClosed, Ended::ServerExited, Ended::Killed].into_iter().find(|it| it.as_str() == name)
     }
 }
 

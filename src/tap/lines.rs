@@ -3,14 +3,14 @@
 use std::io::BufRead;
 
 use super::queue::Lost;
-use super::{Direction, Line, Observer, Seen};
+use super::{Sender, Line, Observer, Seen};
 
 /// A buffer that a large line left behind is not kept beyond this.
 const KEPT_CAPACITY: usize = 1024 * 1024;
 
 /// Cuts one direction into lines. Holds at most one line of the limit.
 pub(super) struct Splitter {
-    dir: Direction,
+    dir: Sender,
     limit: usize,
     /// Where the current line begins.
     start: u64,
@@ -24,7 +24,7 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    pub(super) fn new(dir: Direction, limit: usize) -> Splitter {
+    pub(super) fn new(dir: Sender, limit: usize) -> Splitter {
         Splitter { dir, limit, start: 0, len: 0, kept: Vec::new(), oversized: false, gap: None, t_us: 0 }
     }
 
@@ -120,7 +120,7 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tap::End;
+    use crate::tap::Ended;
     use proptest::prelude::*;
 
     #[derive(Default)]
@@ -140,10 +140,10 @@ mod tests {
             };
             self.lines.push((seen.off, seen.len, text));
         }
-        fn missed(&mut self, _: Direction, chunks: u64, bytes: u64) {
+        fn missed(&mut self, _: Sender, chunks: u64, bytes: u64) {
             self.missed.push((chunks, bytes));
         }
-        fn end(&mut self, _: u64, _: End) {}
+        fn end(&mut self, _: u64, _: Ended) {}
     }
 
     /// The same lines by the book: from the whole stream at once.
@@ -166,7 +166,7 @@ mod tests {
         #[test]
         fn any_chunking_gives_the_same_lines(stream in stream(), sizes in prop::collection::vec(1usize..40, 1..20),
                                              limit in 0usize..30) {
-            let mut splitter = Splitter::new(Direction::Client, limit);
+            let mut splitter = Splitter::new(Sender::Client, limit);
             let mut log = Log::default();
             let (mut rest, mut handed) = (&stream[..], 0);
             for size in sizes.iter().cycle() {
@@ -184,7 +184,7 @@ mod tests {
         #[test]
         fn with_gaps_every_byte_is_seen_or_missed_and_every_line_is_a_real_one(
             stream in stream(), chunks in prop::collection::vec((1usize..20, any::<bool>()), 1..40)) {
-            let mut splitter = Splitter::new(Direction::Client, 10);
+            let mut splitter = Splitter::new(Sender::Client, 10);
             let mut log = Log::default();
             let (mut rest, mut dropped) = (&stream[..], 0);
             for (size, lose) in chunks.iter().cycle() {

@@ -15,7 +15,7 @@
 //! - **Nothing waits for the observer.** A pump copies what it read into a queue bounded by bytes and writes on.
 //!   What finds the queue full is not observed, and counted ([`Observer::missed`]). An observer that panics or
 //!   never returns costs the observation, not the relay; leaving waits for it at most [`OBSERVER_GRACE`].
-//! - **Closed ends travel on.** End of our stdin closes the child's; the child closing its stdin closes our read
+//! - **Closed ends travel on.** Ended of our stdin closes the child's; the child closing its stdin closes our read
 //!   side; the child closing its stdout closes ours; our reader going away closes the child's pipe.
 //! - **The child lives as it would without us**: same arguments, environment, directory, umask, process group and
 //!   stderr; ignored signals stay ignored; no descriptor of ours leaks into it.
@@ -41,6 +41,16 @@ pub use start::StartError;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use crate::protocol::{Ended, Sender};
+
+/// Where a sender's direction stands in an array of two.
+fn index(sender: Sender) -> usize {
+    match sender {
+        Sender::Client => 0,
+        Sender::Server => 1,
+    }
+}
+
 /// The longest line that is handed out whole, in bytes: longer ones are [`Line::Oversized`].
 pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -51,64 +61,6 @@ pub const BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 ///
 /// Short, because a host that stops its server expects it gone, and a slow disk must not look like a hung server.
 pub const OBSERVER_GRACE: Duration = Duration::from_millis(250);
-
-/// Who sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// The client, to the server: our stdin, the child's stdin.
-    Client,
-    /// The server, to the client: the child's stdout, our stdout.
-    Server,
-}
-
-impl Direction {
-    /// The name in a transcript, `client` or `server`, and the stem of its raw file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::Client => "client",
-            Direction::Server => "server",
-        }
-    }
-
-    /// The direction of that name.
-    pub fn from_name(name: &str) -> Option<Direction> {
-        [Direction::Client, Direction::Server].into_iter().find(|dir| dir.name() == name)
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Direction::Client => 0,
-            Direction::Server => 1,
-        }
-    }
-}
-
-/// How a connection came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// Standard input and output.
-    Stdio,
-    /// WebSocket over TCP.
-    WebSocket,
-    /// A unix socket.
-    Unix,
-}
-
-impl Transport {
-    /// The name in a transcript: `stdio`, `websocket` or `unix`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Stdio => "stdio",
-            Transport::WebSocket => "websocket",
-            Transport::Unix => "unix",
-        }
-    }
-
-    /// The transport of that name.
-    pub fn from_name(name: &str) -> Option<Transport> {
-        [Transport::Stdio, Transport::WebSocket, Transport::Unix].into_iter().find(|it| it.name() == name)
-    }
-}
 
 /// The bytes of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +78,7 @@ pub enum Line<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen<'a> {
     /// Who sent it.
-    pub dir: Direction,
+    pub dir: Sender,
     /// When its last byte was read, in microseconds since the Unix epoch.
     pub t_us: u64,
     /// Where it begins, in bytes from the beginning of this direction.
@@ -135,33 +87,6 @@ pub struct Seen<'a> {
     pub len: u64,
     /// What it says.
     pub line: Line<'a>,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    /// The client closed first.
-    ClientClosed,
-    /// The server ended by itself.
-    ServerExited,
-    /// The server was ended by a signal.
-    Killed,
-}
-
-impl End {
-    /// The name in a transcript: `client_closed`, `server_exited` or `killed`.
-    pub fn name(self) -> &'static str {
-        match self {
-            End::ClientClosed => "client_closed",
-            End::ServerExited => "server_exited",
-            End::Killed => "killed",
-        }
-    }
-
-    /// The end of that name.
-    pub fn from_name(name: &str) -> Option<End> {
-        [End::ClientClosed, End::ServerExited, End::Killed].into_iter().find(|end| end.name() == name)
-    }
 }
 
 /// Who reads along. Called on a thread of its own, in the order in which the relay read.
@@ -173,14 +98,14 @@ pub trait Observer: Send {
 
     /// Part of a direction was not observed, because the queue was full: `chunks` reads were dropped, and `bytes`
     /// of the stream belong to no [`Seen`] (the dropped ones, and the rest of the lines that they cut).
-    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64);
+    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64);
 
     /// The connection has ended; nothing follows.
-    fn end(&mut self, t_us: u64, end: End);
+    fn end(&mut self, t_us: u64, end: Ended);
 
     /// Bytes as they were read, before the lines that they complete, from position `off` of their direction.
     /// For who wants the stream itself. Does nothing unless overridden.
-    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
         let _ = (dir, off, bytes);
     }
 
@@ -198,17 +123,17 @@ impl<A: Observer, B: Observer> Observer for Both<A, B> {
         self.1.line(seen);
     }
 
-    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64) {
+    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
         self.0.missed(dir, chunks, bytes);
         self.1.missed(dir, chunks, bytes);
     }
 
-    fn end(&mut self, t_us: u64, end: End) {
+    fn end(&mut self, t_us: u64, end: Ended) {
         self.0.end(t_us, end);
         self.1.end(t_us, end);
     }
 
-    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
         self.0.bytes(dir, off, bytes);
         self.1.bytes(dir, off, bytes);
     }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-use super::Direction;
+use super::Sender;
 use super::queue::Queue;
 
 /// As much as a pipe holds: more is never read at once.
@@ -33,11 +33,11 @@ enum Stopped {
 /// Our stdin into the child's. Calls `at_end` at the end of ours, before the child can learn of it.
 pub(super) fn client(line: &Line, child: OwnedFd, at_end: impl FnOnce()) {
     // What comes after the child's end is for nobody.
-    let stopped = pump(line, Direction::Client, rustix::stdio::stdin(), child.as_fd(), |_| 0);
+    let stopped = pump(line, Sender::Client, rustix::stdio::stdin(), child.as_fd(), |_| 0);
     if stopped == Stopped::SourceEnded {
         at_end();
     }
-    line.queue.close(Direction::Client);
+    line.queue.close(Sender::Client);
     drop(child);
     if stopped == Stopped::SinkGone {
         close_stdin();
@@ -48,8 +48,8 @@ pub(super) fn client(line: &Line, child: OwnedFd, at_end: impl FnOnce()) {
 pub(super) fn server(line: &Line, child: OwnedFd) {
     // What the child left in the pipe is still its word; what others write from then on is not, and may never end.
     let left = |from: BorrowedFd<'_>| rustix::io::ioctl_fionread(from).unwrap_or(0);
-    pump(line, Direction::Server, child.as_fd(), rustix::stdio::stdout(), left);
-    line.queue.close(Direction::Server);
+    pump(line, Sender::Server, child.as_fd(), rustix::stdio::stdout(), left);
+    line.queue.close(Sender::Server);
     drop(child);
     close_stdout();
 }
@@ -57,7 +57,7 @@ pub(super) fn server(line: &Line, child: OwnedFd) {
 /// Relays until one side is gone or the child has ended; then what `left` says is left.
 fn pump(
     line: &Line,
-    dir: Direction,
+    dir: Sender,
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     left: impl Fn(BorrowedFd<'_>) -> u64,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Direction, End, Observed};
+use super::{Sender, Ended, Observed};
 
 /// What a chunk costs beside its bytes, so that a flood of one-byte reads is bounded as well.
 const CHUNK_COST: usize = 96;
@@ -20,10 +20,10 @@ pub(super) struct Lost {
 
 /// What the observer's thread works on, in order.
 pub(super) enum Item {
-    Bytes { dir: Direction, t_us: u64, bytes: Box<[u8]> },
-    Lost { dir: Direction, lost: Lost },
-    Closed { dir: Direction },
-    End { t_us: u64, end: End },
+    Bytes { dir: Sender, t_us: u64, bytes: Box<[u8]> },
+    Lost { dir: Sender, lost: Lost },
+    Closed { dir: Sender },
+    Ended { t_us: u64, end: Ended },
 }
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Queue {
     /// Copies what a pump has read. Says whether the observer sleeps: then [`wake`](Queue::wake) it, after writing
     /// the bytes on, so that the relay does not pay for it before.
     #[must_use]
-    pub(super) fn push(&self, dir: Direction, bytes: &[u8]) -> bool {
+    pub(super) fn push(&self, dir: Sender, bytes: &[u8]) -> bool {
         // The copy is made outside the lock, for the other direction's sake.
         let copy: Box<[u8]> = bytes.into();
         let mut state = self.lock();
@@ -65,7 +65,7 @@ impl Queue {
         }
         let cost = copy.len() + CHUNK_COST;
         if state.cost + cost > self.limit {
-            let lost = &mut state.lost[dir.index()];
+            let lost = &mut state.lost[super::index(dir)];
             lost.chunks += 1;
             lost.bytes += bytes.len() as u64;
             lost.ends_line = bytes.ends_with(b"\n");
@@ -79,17 +79,17 @@ impl Queue {
     }
 
     /// That direction has ended.
-    pub(super) fn close(&self, dir: Direction) {
+    pub(super) fn close(&self, dir: Sender) {
         self.lock().close(dir);
         self.wake();
     }
 
     /// Everything has ended.
-    pub(super) fn end(&self, end: End) {
+    pub(super) fn end(&self, end: Ended) {
         let mut state = self.lock();
-        state.close(Direction::Client);
-        state.close(Direction::Server);
-        state.items.push_back(Item::End { t_us: now_us(), end });
+        state.close(Sender::Client);
+        state.close(Sender::Server);
+        state.items.push_back(Item::Ended { t_us: now_us(), end });
         state.ended = true;
         drop(state);
         self.wake();
@@ -161,18 +161,18 @@ impl State {
         Some(item)
     }
 
-    fn tell_lost(&mut self, dir: Direction) {
-        let lost = std::mem::take(&mut self.lost[dir.index()]);
+    fn tell_lost(&mut self, dir: Sender) {
+        let lost = std::mem::take(&mut self.lost[super::index(dir)]);
         if lost.chunks > 0 {
             self.items.push_back(Item::Lost { dir, lost });
         }
     }
 
-    fn close(&mut self, dir: Direction) {
-        if self.observed.is_some() || self.ended || self.closed[dir.index()] {
+    fn close(&mut self, dir: Sender) {
+        if self.observed.is_some() || self.ended || self.closed[super::index(dir)] {
             return;
         }
-        self.closed[dir.index()] = true;
+        self.closed[super::index(dir)] = true;
         self.tell_lost(dir);
         self.items.push_back(Item::Closed { dir });
     }

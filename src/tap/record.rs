@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::value::RawValue;
 
 use super::queue::now_us;
-use super::{Direction, End, Line, Observer, Seen, Transport};
+use super::{Line, Observer, Seen};
+use crate::protocol::{Ended, Sender, Transport};
 
 /// How much is collected before it is written in any case.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -103,9 +104,9 @@ impl Recording {
     pub fn connection(&self, transport: Transport) -> Result<Recorder, RecordError> {
         let conn = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let raw = |dir| Out::create(&self.shared.dir.join(raw_name(dir, conn)));
-        let raw = [raw(Direction::Client)?, raw(Direction::Server)?];
+        let raw = [raw(Sender::Client)?, raw(Sender::Server)?];
         let recorder = Recorder { recording: self.clone(), conn, raw };
-        let line = format!(r#"{{"t_us":{},"conn":{conn},"open":"{}"}}"#, now_us(), transport.name());
+        let line = format!(r#"{{"t_us":{},"conn":{conn},"open":"{}"}}"#, now_us(), transport.as_str());
         recorder.write(line.as_bytes(), true);
         Ok(recorder)
     }
@@ -163,9 +164,9 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
-    fn bytes(&mut self, dir: Direction, off: u64, bytes: &[u8]) {
+    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
         let [client, server] = &mut self.raw;
-        let raw = if dir == Direction::Client { client } else { server };
+        let raw = if dir == Sender::Client { client } else { server };
         self.recording.attempt(|_| {
             raw.seek(off)?;
             raw.append(bytes)?;
@@ -179,7 +180,7 @@ impl Observer for Recorder {
             Line::Whole(line) => object(line),
             Line::Oversized { .. } => Err("too long"),
         };
-        let (dir, conn) = (dir.name(), self.conn);
+        let (dir, conn) = (dir.as_str(), self.conn);
         let head = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"off":{off},"len":{len},"msg":"#);
         let line = match message {
             Ok(message) => [&head, message, "}"].concat(),
@@ -188,16 +189,16 @@ impl Observer for Recorder {
         self.write(line.as_bytes(), false);
     }
 
-    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64) {
+    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
         // No position: the raw file has a hole there, whose zeros nobody sent.
-        let (t_us, dir, conn) = (now_us(), dir.name(), self.conn);
+        let (t_us, dir, conn) = (now_us(), dir.as_str(), self.conn);
         let why = format!("not recorded: {bytes} bytes in {chunks} reads, the recording was too slow");
         let line = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"msg":null,"unparsed":"{why}"}}"#);
         self.write(line.as_bytes(), false);
     }
 
-    fn end(&mut self, t_us: u64, end: End) {
-        let line = format!(r#"{{"t_us":{t_us},"conn":{},"end":"{}"}}"#, self.conn, end.name());
+    fn end(&mut self, t_us: u64, end: Ended) {
+        let line = format!(r#"{{"t_us":{t_us},"conn":{},"end":"{}"}}"#, self.conn, end.as_str());
         self.write(line.as_bytes(), false);
         self.flush();
     }
@@ -210,8 +211,8 @@ impl Observer for Recorder {
 /// The name of the raw file of that direction and connection: `client.raw`, `server.raw`, `client.2.raw`, ...
 ///
 /// Made of nothing else, so that no transcript can point anywhere else.
-pub fn raw_name(dir: Direction, conn: u32) -> String {
-    let dir = dir.name();
+pub fn raw_name(dir: Sender, conn: u32) -> String {
+    let dir = dir.as_str();
     if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") }
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use super::pump::{self, Line};
 use super::queue::Queue;
 use super::signals::Signals;
-use super::{End, Exit, OBSERVER_GRACE, Observer, StartError, Tap, start, watch};
+use super::{Ended, Exit, OBSERVER_GRACE, Observer, StartError, Tap, start, watch};
 
 /// Runs the command behind the relay until it has ended and what it wrote is relayed.
 ///
@@ -48,9 +48,9 @@ pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartErr
     let status = life.wait_for(&mut child);
     let signal = status.and_then(|status| status.signal());
     let end = match signal {
-        _ if client_closed.load(Ordering::Acquire) => End::ClientClosed,
-        Some(_) => End::Killed,
-        None => End::ServerExited,
+        _ if client_closed.load(Ordering::Acquire) => Ended::ClientClosed,
+        Some(_) => Ended::Killed,
+        None => Ended::ServerExited,
     };
     drop(ends_pumps);
     life.wait_until_drained();

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::lines::Splitter;
 use super::queue::{Item, Queue};
-use super::{Direction, Observed, Observer};
+use super::{Sender, Observed, Observer};
 
 /// Starts the observation.
 pub(super) fn start(
@@ -29,7 +29,7 @@ fn watch(queue: &Queue, mut observer: impl Observer, line_limit: usize) {
 }
 
 fn hand_out(queue: &Queue, observer: &mut dyn Observer, line_limit: usize) {
-    let mut splitters = [Direction::Client, Direction::Server].map(|dir| Splitter::new(dir, line_limit));
+    let mut splitters = [Sender::Client, Sender::Server].map(|dir| Splitter::new(dir, line_limit));
     loop {
         let item = queue.next_now().unwrap_or_else(|| {
             observer.idle();
@@ -37,16 +37,16 @@ fn hand_out(queue: &Queue, observer: &mut dyn Observer, line_limit: usize) {
         });
         let handed = match item {
             Item::Bytes { dir, t_us, bytes } => {
-                let splitter = &mut splitters[dir.index()];
+                let splitter = &mut splitters[super::index(dir)];
                 observer.bytes(dir, splitter.position(), &bytes);
                 splitter.feed(t_us, &bytes, observer)
             }
             Item::Lost { dir, lost } => {
-                splitters[dir.index()].lost(lost, observer);
+                splitters[super::index(dir)].lost(lost, observer);
                 0
             }
-            Item::Closed { dir } => splitters[dir.index()].close(observer),
-            Item::End { t_us, end } => {
+            Item::Closed { dir } => splitters[super::index(dir)].close(observer),
+            Item::Ended { t_us, end } => {
                 observer.end(t_us, end);
                 return;
             }

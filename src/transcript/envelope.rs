@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::tap::{Direction, End, Transport};
+use crate::protocol::{Ended, Sender, Transport};
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub(super) struct Envelope {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Open(Transport),
-    End(End),
+    End(Ended),
     Message(Message),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    pub(super) dir: Direction,
+    pub(super) dir: Sender,
     pub(super) off: Option<u64>,
     pub(super) len: Option<u64>,
     /// Where the text of `msg` lies in the line; None for null.
@@ -71,9 +71,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Envelope, &'static str> {
     let kind = if let Some(open) = &members.open {
         Kind::Open(Transport::from_name(open).ok_or("its open is no known transport")?)
     } else if let Some(end) = &members.end {
-        Kind::End(End::from_name(end).ok_or("its end is no known one")?)
+        Kind::End(Ended::from_name(end).ok_or("its end is no known one")?)
     } else {
-        let dir = members.dir.as_deref().and_then(Direction::from_name);
+        let dir = members.dir.as_deref().and_then(Sender::from_name);
         let dir = dir.ok_or("its dir is neither client nor server")?;
         let msg = members.msg.ok_or("it has no msg")?.get();
         let text = (msg != "null").then(|| {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::tap::{Direction, Line, raw_name};
+use crate::protocol::Sender;
+use crate::tap::{Line, raw_name};
 
 /// How much is read at once while looking for the beginning of a line.
 const BLOCK: u64 = 64 * 1024;
@@ -16,7 +17,7 @@ pub(super) struct RawFiles {
     /// The longest line that is read.
     limit: usize,
     /// The file asked for last, since the next question is mostly for the same.
-    last: Option<(Direction, u32, Option<RawFile>)>,
+    last: Option<(Sender, u32, Option<RawFile>)>,
 }
 
 struct RawFile {
@@ -60,7 +61,7 @@ impl RawFiles {
     ///
     /// Mostly that is one line. But a recording may note what was written at once, and a write may hold two lines,
     /// or half of one: the half is handed out with the bytes that complete it.
-    pub(super) fn piece(&mut self, dir: Direction, conn: u32, off: u64, len: u64) -> Option<Piece> {
+    pub(super) fn piece(&mut self, dir: Sender, conn: u32, off: u64, len: u64) -> Option<Piece> {
         let limit = self.limit as u64;
         let raw = self.file(dir, conn)?;
         let end = off.checked_add(len).filter(|end| *end <= raw.size && len > 0)?;
@@ -79,7 +80,7 @@ impl RawFiles {
         Some(Piece { off: start, bytes, ..Piece::default() })
     }
 
-    fn file(&mut self, dir: Direction, conn: u32) -> Option<&RawFile> {
+    fn file(&mut self, dir: Sender, conn: u32) -> Option<&RawFile> {
         let beside = self.beside.as_ref()?;
         if !self.last.as_ref().is_some_and(|last| (last.0, last.1) == (dir, conn)) {
             self.last = Some((dir, conn, RawFile::open(&beside.join(raw_name(dir, conn)))));

@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use factline::protocol::{Ended, Sender, Transport};
 use factline::tap::{
-    self, BACKLOG_BYTES, Direction, End, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap, Transport,
+    self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap,
 };
 use tempfile::TempDir;
 
@@ -196,15 +197,15 @@ impl Observer for Log {
             Line::Whole(text) => format!("whole {}", text.escape_ascii()),
             Line::Oversized { len } => format!("oversized {len}"),
         };
-        self.text += &format!("{} {} {} {line}\n", seen.dir.name(), seen.off, seen.len);
+        self.text += &format!("{} {} {} {line}\n", seen.dir.as_str(), seen.off, seen.len);
     }
 
-    fn missed(&mut self, dir: Direction, chunks: u64, bytes: u64) {
-        self.text += &format!("{} missed {chunks} {bytes}\n", dir.name());
+    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
+        self.text += &format!("{} missed {chunks} {bytes}\n", dir.as_str());
     }
 
-    fn end(&mut self, _: u64, end: End) {
-        self.text += &format!("end {}\n", end.name());
+    fn end(&mut self, _: u64, end: Ended) {
+        self.text += &format!("end {}\n", end.as_str());
         std::fs::write(self.dir.join("log"), &self.text).unwrap();
     }
 }
