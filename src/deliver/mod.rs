@@ -15,6 +15,7 @@ mod json;
 mod otlp_http;
 pub mod outcome;
 mod pace;
+mod prune;
 pub mod request;
 mod route;
 mod sink;
