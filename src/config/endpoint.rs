@@ -62,7 +62,8 @@ impl Endpoint {
         }
     }
 
-    fn is_loopback(&self) -> bool {
+    /// Whether the host is this machine, by address or by name.
+    pub fn is_loopback(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default();
         host == "localhost" || host.ends_with(".localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
     }

@@ -114,9 +114,11 @@ fn client(url: &Endpoint) -> Result<Client, SinkError> {
         // read, so that a machine without any can still deliver to itself.
         config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
     };
-    Client::builder().tls_backend_preconfigured(config).redirect(redirect::Policy::none()).build().map_err(
-        |error| SinkError(format!("the HTTP client cannot be set up: {}", chain(&error.without_url()))),
-    )
+    let builder = Client::builder().tls_backend_preconfigured(config).redirect(redirect::Policy::none());
+    // HTTP_PROXY would hold for localhost as well, unlike in other exporters; a proxy cannot reach our loopback.
+    let builder = if url.is_loopback() { builder.no_proxy() } else { builder };
+    let failed = |error: reqwest::Error| chain(&error.without_url());
+    builder.build().map_err(|error| SinkError(format!("the HTTP client cannot be set up: {}", failed(error))))
 }
 
 /// The body; `None` when it is longer than the limit. What is longer is not read, and the connection is given up.
