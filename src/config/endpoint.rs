@@ -16,7 +16,8 @@ impl Endpoint {
     /// Reads a URL.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it. The text itself is not repeated when it may hold a credential.
+    /// A sentence that says what is wrong with it. The text itself is not repeated when it may hold a
+    /// credential.
     pub fn parse(text: &str) -> Result<Self, String> {
         let shown = shown(text);
         let url = Url::parse(text).map_err(|error| format!("{shown} is no URL: {error}"))?;

@@ -1,9 +1,9 @@
-//! Stored records as OTLP JSON, one `Export*ServiceRequest` object on a line (OTLP specification, "JSON Protobuf
-//! Encoding"; OpenTelemetry protocol file exporter).
+//! Stored records as OTLP JSON, one `Export*ServiceRequest` object on a line (OTLP specification, "JSON
+//! Protobuf Encoding"; OpenTelemetry protocol file exporter).
 //!
-//! The types of `opentelemetry-proto` write every default (`"flags":0`, `"parentSpanId":""`), which makes a line
-//! nearly three times its protobuf; [`prune`] leaves out what every reader takes for a default anyway. Members are in
-//! the order of the protocol's definition: the same input gives the same bytes.
+//! The types of `opentelemetry-proto` write every default (`"flags":0`, `"parentSpanId":""`), which makes a
+//! line nearly three times its protobuf; [`prune`] leaves out what every reader takes for a default anyway.
+//! Members are in the order of the protocol's definition: the same input gives the same bytes.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,8 +20,8 @@ use super::request::request;
 use super::source::Batch;
 use crate::config::Signal;
 
-/// The collector's `otlpjsonfile` receiver cuts longer lines in pieces, none of which it can read (`max_log_size`
-/// of its file consumer, 1 MiB unless configured).
+/// The collector's `otlpjsonfile` receiver cuts longer lines in pieces, none of which it can read
+/// (`max_log_size` of its file consumer, 1 MiB unless configured).
 const LINE_LIMIT: usize = (1 << 20) - 1;
 
 /// Stored bytes that are no OTLP.
@@ -60,8 +60,8 @@ pub fn json_line(signal: Signal, header: &[u8], frames: &[u8]) -> Result<Vec<u8>
     Ok(line)
 }
 
-/// The lines for some records of a batch: one, or as many as it takes to keep each below what the collector reads.
-/// A single record that is longer gets its long line all the same.
+/// The lines for some records of a batch: one, or as many as it takes to keep each below what the collector
+/// reads. A single record that is longer gets its long line all the same.
 pub(crate) fn json_lines(
     signal: Signal,
     batch: &Batch,
@@ -117,9 +117,9 @@ fn attributes(attributes: &mut [KeyValue]) {
     attributes.iter_mut().filter_map(|attribute| attribute.value.as_mut()).for_each(name_unusual_double);
 }
 
-/// JSON has no number for NaN and the infinities. `serde_json` writes null, which loses them; the protobuf mapping
-/// wants `"doubleValue":"NaN"`, which the types of `opentelemetry-proto` refuse together with the whole line. As
-/// strings they reach every reader.
+/// JSON has no number for NaN and the infinities. `serde_json` writes null, which loses them; the protobuf
+/// mapping wants `"doubleValue":"NaN"`, which the types of `opentelemetry-proto` refuse together with the
+/// whole line. As strings they reach every reader.
 fn name_unusual_double(value: &mut AnyValue) {
     match &mut value.value {
         Some(any_value::Value::DoubleValue(double)) if !double.is_finite() => {

@@ -1,11 +1,11 @@
 //! Leaves out of OTLP JSON what means nothing.
 //!
-//! Works on the text that `serde_json` writes, in one pass: a tree of values made for this costs several times the
-//! rest of the work. What carries meaning although it looks empty stays (`"stringValue":""`, `"values":[]`,
-//! `"status":{}`), so that reading the result gives exactly what was written.
+//! Works on the text that `serde_json` writes, in one pass: a tree of values made for this costs several
+//! times the rest of the work. What carries meaning although it looks empty stays (`"stringValue":""`,
+//! `"values":[]`, `"status":{}`), so that reading the result gives exactly what was written.
 
-/// `json`, compact and well-formed, without members whose absence means the same. Text that is not well-formed
-/// comes out as far as it is.
+/// `json`, compact and well-formed, without members whose absence means the same. Text that is not
+/// well-formed comes out as far as it is.
 pub(super) fn prune(json: &[u8]) -> Vec<u8> {
     let mut pruner = Pruner { rest: json, out: Vec::with_capacity(json.len()) };
     pruner.value();
@@ -109,8 +109,8 @@ impl<'a> Pruner<'a> {
     }
 }
 
-/// The length of the string, number or name at the front; never 0 where there is text, so that every step is one
-/// forward.
+/// The length of the string, number or name at the front; never 0 where there is text, so that every step is
+/// one forward.
 fn scalar_length(text: &[u8]) -> usize {
     if text.first() != Some(&b'"') {
         let end = text.iter().position(|byte| matches!(byte, b',' | b':' | b'{' | b'}' | b'[' | b']'));
