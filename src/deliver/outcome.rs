@@ -2,8 +2,7 @@
 //! Response", "Failures") and of our documented deviations from it (`reference/reliability.md` 2):
 //!
 //! - A refused request of more than one record is cut in two. The specification forbids to send the refused
-//! request
-//!   again, but one bad record must not take all others along.
+//!   request again, but one bad record must not take all others along.
 //! - What points to a configuration mistake (credentials, URL, redirect) pauses the destination instead of
 //!   throwing its queue away.
 
