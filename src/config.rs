@@ -1,9 +1,9 @@
 //! The effective configuration, from the standard `OTEL_*` variables and our own `FACTLINE_*` ones.
 //!
-//! Reading rules (OpenTelemetry specification, "Environment Variable Specification"): an empty variable is an unset
-//! one, names of choices are case-insensitive, a boolean is true only for `true`, and a bad value is a warning and
-//! the default. Two mistakes are errors instead, because the default would send telemetry somewhere the user did not
-//! ask for: an endpoint that is no URL, and a protocol that we do not speak.
+//! Reading rules (OpenTelemetry specification, "Environment Variable Specification"): an empty variable is an
+//! unset one, names of choices are case-insensitive, a boolean is true only for `true`, and a bad value is a
+//! warning and the default. Two mistakes are errors instead, because the default would send telemetry
+//! somewhere the user did not ask for: an endpoint that is no URL, and a protocol that we do not speak.
 
 mod endpoint;
 mod env;
@@ -260,8 +260,8 @@ impl Config {
     /// Reads the configuration from variables, usually `|name| std::env::var(name).ok()`.
     ///
     /// # Errors
-    /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a collector, or
-    /// no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
+    /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a
+    /// collector, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
     pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut env = Env::new(vars);
         let disabled = env.boolean("OTEL_SDK_DISABLED");

@@ -236,7 +236,10 @@ fn bytes_that_are_no_otlp_are_an_error() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(header in prop::collection::vec(any_byte(), 0..40), frames in prop::collection::vec(any_byte(), 0..200)) {
+    fn no_bytes_make_it_panic(
+        header in prop::collection::vec(any_byte(), 0..40),
+        frames in prop::collection::vec(any_byte(), 0..200),
+    ) {
         for signal in [Signal::Logs, Signal::Traces, Signal::Metrics] {
             let _ = json_line(signal, &header, &frames);
         }

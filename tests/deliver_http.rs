@@ -327,22 +327,6 @@ fn a_deliverer_without_routes_has_nothing_to_flush() {
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_pauses_an_https_route_and_gets_no_plain_text() {
-    let collector = Collector::start(|_, _| Reply::ok());
-    let url = collector.url("/").replace("http://", "https://");
-    let queue = logs(3);
-    let destination = destination(&[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &url)]);
-    let route = Route::with("q", Box::new(queue.clone()), &destination, quick(), FileBounds::default());
-    // A machine without certificates says so when the route is made.
-    let Ok(route) = route else { return };
-    let deliverer = Deliverer::start(vec![route]).unwrap();
-    let flush = deliverer.flush(soon());
-    assert_eq!(flush.pending[0].state, RouteState::Paused, "{flush:?}");
-    assert_eq!(queue.with(|inside| inside.settled), 0);
-    assert!(collector.requests().iter().all(|request| request.body.is_empty()));
-}
-
-#[test]
 fn no_credential_is_in_any_report() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://ada:hunter2@{address}/v1/logs?key=hunter3");

@@ -16,7 +16,8 @@ impl Endpoint {
     /// Reads a URL.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it. The text itself is not repeated when it may hold a credential.
+    /// A sentence that says what is wrong with it. The text itself is not repeated when it may hold a
+    /// credential.
     pub fn parse(text: &str) -> Result<Self, String> {
         let shown = shown(text);
         let url = Url::parse(text).map_err(|error| format!("{shown} is no URL: {error}"))?;
@@ -62,7 +63,8 @@ impl Endpoint {
         }
     }
 
-    fn is_loopback(&self) -> bool {
+    /// Whether the host is this machine, by address or by name.
+    pub fn is_loopback(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default();
         host == "localhost" || host.ends_with(".localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
     }

@@ -92,8 +92,8 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         (self.text("OTEL_SERVICE_NAME").unwrap_or(service), attributes)
     }
 
-    /// A directory: `name`, or `leaf` below the user's state directory. The XDG base directory specification says
-    /// that a relative `XDG_STATE_HOME` is to be ignored.
+    /// A directory: `name`, or `leaf` below the user's state directory. The XDG base directory specification
+    /// says that a relative `XDG_STATE_HOME` is to be ignored.
     pub(super) fn directory(&self, name: &str, leaf: &str) -> Result<Setting<PathBuf>, ConfigError> {
         if let Some(Setting { value, origin }) = self.text(name) {
             return Ok(Setting { value: PathBuf::from(value), origin });

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A credential: a header value, a token. It prints as `[hidden]`, in `Debug` too, because header values reach
-/// logs mostly through a derived `Debug` of something around them.
+/// A credential: a header value, a token. It prints as `[hidden]`, in `Debug` too, because header values
+/// reach logs mostly through a derived `Debug` of something around them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

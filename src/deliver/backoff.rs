@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// Doubling waits with jitter, up to a cap, without an end: retrying ends by the bounds of the queue.
 ///
-/// Each wait is between half of its step and all of it, so that many agents which lost the same collector do not
-/// come back together (OTLP specification, "All Retryable Errors": exponential back-off with jitter).
+/// Each wait is between half of its step and all of it, so that many agents which lost the same collector do
+/// not come back together (OTLP specification, "All Retryable Errors": exponential back-off with jitter).
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -21,8 +21,8 @@ impl Backoff {
         Self { first, cap, failures: 0, random: RandomState::new() }
     }
 
-    /// The wait after one more failure. `asked` is what the destination asked for (`Retry-After`), which holds; but
-    /// one that asks for nothing, again and again, gets our own wait from the second time on.
+    /// The wait after one more failure. `asked` is what the destination asked for (`Retry-After`), which
+    /// holds; but one that asks for nothing, again and again, gets our own wait from the second time on.
     pub(crate) fn after_failure(&mut self, asked: Option<Duration>) -> Duration {
         let step = self.first.saturating_mul(1 << self.failures.min(20)).min(self.cap);
         self.failures = self.failures.saturating_add(1);
@@ -44,7 +44,8 @@ impl Backoff {
         self.failures > 0
     }
 
-    /// A number in 0..1, from the seed that the standard library draws for every hash map: no reason for a crate.
+    /// A number in 0..1, from the seed that the standard library draws for every hash map: no reason for a
+    /// crate.
     fn fraction(&self) -> f64 {
         let mut hasher = self.random.build_hasher();
         hasher.write_u32(self.failures);

@@ -18,8 +18,8 @@ pub enum RouteState {
         /// The next attempt.
         until: Instant,
     },
-    /// The destination can't be used as it is configured. It is asked again every five minutes, and when delivery
-    /// starts.
+    /// The destination can't be used as it is configured. It is asked again every five minutes, and when
+    /// delivery starts.
     Paused,
 }
 

@@ -6,10 +6,11 @@ use super::outcome::Split;
 
 /// The way through one batch, from its first record to its last.
 ///
-/// After a refusal for a bad record, the bad one is searched for by halves. A half that is accepted needs no further
-/// look, and tells that the other one holds the bad record; what lies behind the smallest half known to be bad goes
-/// out in one request afterwards. One bad record among n so costs at most log2(n) + 3 requests, log2 rounded
-/// up. It is given up only when it was refused alone. After a refusal for size, parts stay as small as they had to become.
+/// After a refusal for a bad record, the bad one is searched for by halves. A half that is accepted needs no
+/// further look, and tells that the other one holds the bad record; what lies behind the smallest half known
+/// to be bad goes out in one request afterwards. One bad record among n so costs at most log2(n) + 3
+/// requests, log2 rounded up. It is given up only when it was refused alone. After a refusal for size, parts
+/// stay as small as they had to become.
 #[derive(Debug)]
 pub(crate) struct Cut {
     next: usize,

@@ -42,8 +42,8 @@ impl FileSink {
 
     /// Appends whole lines. When this returns, they are on the disk.
     ///
-    /// Blocks while another process writes to the file. Nothing of a failed write stays, unless the process dies
-    /// in it; a line cut short that way is ended by the next write, so that it spoils no other.
+    /// Blocks while another process writes to the file. Nothing of a failed write stays, unless the process
+    /// dies in it; a line cut short that way is ended by the next write, so that it spoils no other.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let result = self.try_append(lines);
         if result.is_err() {
@@ -68,7 +68,8 @@ impl FileSink {
             // The error to report is that of the write.
             let _ = file.set_len(length);
         }
-        // The lock belongs to the open file, of which `self.open` is another handle: dropping ours would keep it.
+        // The lock belongs to the open file, of which `self.open` is another handle: dropping ours would keep
+        // it.
         let _ = flock(&file, FlockOperation::Unlock);
         result
     }

@@ -1,10 +1,9 @@
-//! Stored records as OTLP JSON, one `Export*ServiceRequest` object on a line (OTLP specification, "JSON Protobuf
-//! Encoding"; OpenTelemetry protocol file exporter).
+//! Stored records as OTLP JSON, one `Export*ServiceRequest` object on a line (OTLP specification, "JSON
+//! Protobuf Encoding"; OpenTelemetry protocol file exporter).
 //!
-//! The types of `opentelemetry-proto` write every default (`"flags":0`, `"parentSpanId":""`), which makes a line
-//! nearly three times its protobuf. What every reader takes for a default anyway is left out; what carries meaning
-//! although it looks empty (`"stringValue":""`, `"values":[]`) stays. Members are in alphabetical order: the same
-//! input gives the same bytes.
+//! The types of `opentelemetry-proto` write every default (`"flags":0`, `"parentSpanId":""`), which makes a
+//! line nearly three times its protobuf; [`prune`] leaves out what every reader takes for a default anyway.
+//! Members are in the order of the protocol's definition: the same input gives the same bytes.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,14 +14,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use prost::Message;
 use serde::Serialize;
-use serde_json::Value;
 
+use super::prune::prune;
 use super::request::request;
 use super::source::Batch;
 use crate::config::Signal;
 
-/// The collector's `otlpjsonfile` receiver cuts longer lines in pieces, none of which it can read (`max_log_size`
-/// of its file consumer, 1 MiB unless configured).
+/// The collector's `otlpjsonfile` receiver cuts longer lines in pieces, none of which it can read
+/// (`max_log_size` of its file consumer, 1 MiB unless configured).
 const LINE_LIMIT: usize = (1 << 20) - 1;
 
 /// Stored bytes that are no OTLP.
@@ -43,27 +42,26 @@ impl std::error::Error for UndecodableRecord {}
 /// The bytes are no OTLP of this signal.
 pub fn json_line(signal: Signal, header: &[u8], frames: &[u8]) -> Result<Vec<u8>, UndecodableRecord> {
     let request = request(header, frames).map_err(undecodable)?;
-    let mut value = match signal {
+    let json = match signal {
         Signal::Logs => {
             let mut request = ExportLogsServiceRequest::decode(&request[..]).map_err(undecodable)?;
             name_unusual_doubles_in_logs(&mut request);
-            to_value(&request)
+            to_json(&request)
         }
         Signal::Traces => {
             let mut request = ExportTraceServiceRequest::decode(&request[..]).map_err(undecodable)?;
             name_unusual_doubles_in_spans(&mut request);
-            to_value(&request)
+            to_json(&request)
         }
-        Signal::Metrics => to_value(&ExportMetricsServiceRequest::decode(&request[..]).map_err(undecodable)?),
+        Signal::Metrics => to_json(&ExportMetricsServiceRequest::decode(&request[..]).map_err(undecodable)?),
     }?;
-    prune(&mut value);
-    let mut line = serde_json::to_vec(&value).map_err(undecodable)?;
+    let mut line = prune(&json);
     line.push(b'\n');
     Ok(line)
 }
 
-/// The lines for some records of a batch: one, or as many as it takes to keep each below what the collector reads.
-/// A single record that is longer gets its long line all the same.
+/// The lines for some records of a batch: one, or as many as it takes to keep each below what the collector
+/// reads. A single record that is longer gets its long line all the same.
 pub(crate) fn json_lines(
     signal: Signal,
     batch: &Batch,
@@ -84,49 +82,8 @@ fn undecodable(error: impl fmt::Display) -> UndecodableRecord {
     UndecodableRecord(error.to_string())
 }
 
-fn to_value(request: &impl Serialize) -> Result<Value, UndecodableRecord> {
-    serde_json::to_value(request).map_err(undecodable)
-}
-
-/// Removes members whose absence means the same.
-fn prune(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            for (key, value) in members.iter_mut() {
-                // `EntityRef` has no defaults in the types that read it back.
-                if key != "entityRefs" {
-                    prune(value);
-                }
-            }
-            members.retain(|key, value| !means_nothing(key, value));
-        }
-        Value::Array(items) => items.iter_mut().for_each(prune),
-        _ => {}
-    }
-}
-
-fn means_nothing(key: &str, value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty() && key != "values",
-        Value::String(text) => match key {
-            "timeUnixNano" | "observedTimeUnixNano" => text == "0",
-            "traceId" | "spanId" | "parentSpanId" | "traceState" | "schemaUrl" | "severityText"
-            | "eventName" | "message" | "version" | "description" | "unit" => text.is_empty(),
-            _ => false,
-        },
-        Value::Number(number) => match key {
-            "droppedAttributesCount"
-            | "droppedEventsCount"
-            | "droppedLinksCount"
-            | "flags"
-            | "severityNumber"
-            | "code" => number.as_u64() == Some(0),
-            _ => false,
-        },
-        // A message that is there but empty (a value, a status) is not one that is absent.
-        Value::Object(_) | Value::Bool(_) => false,
-    }
+fn to_json(request: &impl Serialize) -> Result<Vec<u8>, UndecodableRecord> {
+    serde_json::to_vec(request).map_err(undecodable)
 }
 
 fn name_unusual_doubles_in_logs(request: &mut ExportLogsServiceRequest) {
@@ -160,9 +117,9 @@ fn attributes(attributes: &mut [KeyValue]) {
     attributes.iter_mut().filter_map(|attribute| attribute.value.as_mut()).for_each(name_unusual_double);
 }
 
-/// JSON has no number for NaN and the infinities. `serde_json` writes null, which loses them; the protobuf mapping
-/// wants `"doubleValue":"NaN"`, which the types of `opentelemetry-proto` refuse together with the whole line. As
-/// strings they reach every reader.
+/// JSON has no number for NaN and the infinities. `serde_json` writes null, which loses them; the protobuf
+/// mapping wants `"doubleValue":"NaN"`, which the types of `opentelemetry-proto` refuse together with the
+/// whole line. As strings they reach every reader.
 fn name_unusual_double(value: &mut AnyValue) {
     match &mut value.value {
         Some(any_value::Value::DoubleValue(double)) if !double.is_finite() => {

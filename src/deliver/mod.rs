@@ -1,11 +1,12 @@
 //! Delivery of stored records, from durable queues to collectors and files.
 //!
-//! A [`Route`] leads from one queue to one destination. All routes run on one thread with a runtime of its own, each
-//! as its own task, so that a slow destination delays no other. Nothing is given up for the number of attempts: a
-//! record stays in its queue until it is delivered, refused, or the queue drops it by the user's bounds.
+//! A [`Route`] leads from one queue to one destination. All routes run on one thread with a runtime of its
+//! own, each as its own task, so that a slow destination delays no other. Nothing is given up for the number
+//! of attempts: a record stays in its queue until it is delivered, refused, or the queue drops it by the
+//! user's bounds.
 //!
-//! Delivery reports through [`Deliverer::report`] and never through `tracing`: what it would say there would become
-//! telemetry to deliver. Its threads run without a subscriber, which silences the HTTP client as well.
+//! Delivery reports through [`Deliverer::report`] and never through `tracing`: what it would say there would
+//! become telemetry to deliver. Its threads run without a subscriber, which silences the HTTP client as well.
 
 mod backoff;
 mod board;
@@ -15,6 +16,7 @@ mod json;
 mod otlp_http;
 pub mod outcome;
 mod pace;
+mod prune;
 pub mod request;
 mod route;
 mod sink;
@@ -57,8 +59,8 @@ impl Route {
     /// Leads `source`, which is called `queue` in reports, to `destination`.
     ///
     /// # Errors
-    /// The HTTP client can't be set up: no certificates on this machine for an `https` URL, or a header that can't
-    /// be sent. Nothing is connected yet.
+    /// The HTTP client can't be set up: no certificates on this machine for an `https` URL, or a header that
+    /// can't be sent. Nothing is connected yet.
     pub fn new(
         queue: impl Into<String>,
         source: Box<dyn Source>,
@@ -135,9 +137,9 @@ impl Deliverer {
         }
     }
 
-    /// Waits until every queue was found empty, or `deadline`. Waits of our own choosing are cut short for it; one
-    /// that a destination asked for is not. A paused destination is tried once. Records that keep coming in are
-    /// included.
+    /// Waits until every queue was found empty, or `deadline`. Waits of our own choosing are cut short for
+    /// it; one that a destination asked for is not. A paused destination is tried once. Records that keep
+    /// coming in are included.
     pub fn flush(&self, deadline: Instant) -> FlushReport {
         self.board.flush(deadline)
     }
@@ -147,8 +149,9 @@ impl Deliverer {
         self.board.lines().iter().map(|line| line.report().clone()).collect()
     }
 
-    /// Ends delivery, within about 50 ms, whatever the network and the disk do. What was not settled stays in its
-    /// queue; a request on its way may have been taken, and is then delivered twice. Dropping does the same.
+    /// Ends delivery, within about 50 ms, whatever the network and the disk do. What was not settled stays in
+    /// its queue; a request on its way may have been taken, and is then delivered twice. Dropping does the
+    /// same.
     pub fn stop(self) {
         drop(self);
     }

@@ -101,8 +101,8 @@ impl HttpSink {
 }
 
 fn client(url: &Endpoint) -> Result<Client, SinkError> {
-    // The provider is named here and not taken from the process, where nobody may have installed one, or a host may
-    // have installed another.
+    // The provider is named here and not taken from the process, where nobody may have installed one, or a
+    // host may have installed another.
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = |error: rustls::Error| SinkError(format!("TLS cannot be set up: {error}"));
     let config =
@@ -110,16 +110,20 @@ fn client(url: &Endpoint) -> Result<Client, SinkError> {
     let config = if url.expose().scheme() == "https" {
         config.with_platform_verifier().map_err(tls)?.with_no_client_auth()
     } else {
-        // Never used: an http URL stays one, for redirects are not followed. The system's certificates are not
-        // read, so that a machine without any can still deliver to itself.
+        // Never used: an http URL stays one, for redirects are not followed. The system's certificates are
+        // not read, so that a machine without any can still deliver to itself.
         config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
     };
-    Client::builder().tls_backend_preconfigured(config).redirect(redirect::Policy::none()).build().map_err(
-        |error| SinkError(format!("the HTTP client cannot be set up: {}", chain(&error.without_url()))),
-    )
+    let builder = Client::builder().tls_backend_preconfigured(config).redirect(redirect::Policy::none());
+    // HTTP_PROXY would hold for localhost as well, unlike in other exporters; a proxy cannot reach our
+    // loopback.
+    let builder = if url.is_loopback() { builder.no_proxy() } else { builder };
+    let failed = |error: reqwest::Error| chain(&error.without_url());
+    builder.build().map_err(|error| SinkError(format!("the HTTP client cannot be set up: {}", failed(error))))
 }
 
-/// The body; `None` when it is longer than the limit. What is longer is not read, and the connection is given up.
+/// The body; `None` when it is longer than the limit. What is longer is not read, and the connection is given
+/// up.
 async fn read(response: &mut Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

@@ -1,8 +1,8 @@
 //! What an answer means for the records in the request. Pure: a table of the OTLP specification ("OTLP/HTTP
 //! Response", "Failures") and of our documented deviations from it (`reference/reliability.md` 2):
 //!
-//! - A refused request of more than one record is cut in two. The specification forbids to send the refused request
-//!   again, but one bad record must not take all others along.
+//! - A refused request of more than one record is cut in two. The specification forbids to send the refused
+//!   request again, but one bad record must not take all others along.
 //! - What points to a configuration mistake (credentials, URL, redirect) pauses the destination instead of
 //!   throwing its queue away.
 
@@ -87,13 +87,14 @@ pub fn classify(answer: &Answer<'_>, now: SystemTime) -> Outcome {
         }
         400 | 422 => Outcome::Rejected { split: Split::BadRecord, reason: reason() },
         413 => Outcome::Rejected { split: Split::TooBig, reason: reason() },
-        // A redirect is not followed: headers of any name and the records would go to a host nobody configured.
+        // A redirect is not followed: headers of any name and the records would go to a host nobody
+        // configured.
         300..=399 => Outcome::Paused { reason: format!("{}, a redirect, is not followed", reason()) },
         401 | 403 | 407 => {
             Outcome::Paused { reason: format!("{}: credentials missing or refused", reason()) }
         }
-        // Nothing about the records: the URL or the protocol is wrong. 415 and 501 are what 404 and 405 are to
-        // a receiver of another form of OTLP.
+        // Nothing about the records: the URL or the protocol is wrong. 415 and 501 are what 404 and 405 are
+        // to a receiver of another form of OTLP.
         404 | 405 | 415 | 501 => {
             Outcome::Paused { reason: format!("{}: no OTLP receiver at this URL", reason()) }
         }
@@ -103,7 +104,8 @@ pub fn classify(answer: &Answer<'_>, now: SystemTime) -> Outcome {
     }
 }
 
-/// What the end of a gRPC call means: `code` as in `grpc-status`, `retry_info` from the `RetryInfo` of its details.
+/// What the end of a gRPC call means: `code` as in `grpc-status`, `retry_info` from the `RetryInfo` of its
+/// details.
 pub fn classify_grpc(code: u32, retry_info: Option<Duration>) -> Outcome {
     const NAMES: [&str; 17] = [
         "OK",
@@ -152,7 +154,8 @@ pub fn retry_after(text: &[u8], now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default().min(RETRY_AFTER_CAP))
 }
 
-/// Text of a stranger, made safe for a terminal and a log line: no control characters, at most 200 characters.
+/// Text of a stranger, made safe for a terminal and a log line: no control characters, at most 200
+/// characters.
 pub fn printable(text: &str) -> String {
     let mut out = String::new();
     for (count, char) in text.chars().enumerate() {
@@ -172,8 +175,8 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// An `Export*ServiceResponse`: the three are the same on the wire. The message is read as bytes because one that
-/// is no UTF-8 must not hide the count beside it.
+/// An `Export*ServiceResponse`: the three are the same on the wire. The message is read as bytes because one
+/// that is no UTF-8 must not hide the count beside it.
 #[derive(Clone, PartialEq, Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]

@@ -19,12 +19,13 @@ pub struct Pace {
     pub look_again: Duration,
     /// Batches on their way at the same time.
     pub in_flight: usize,
-    /// Bytes of records in a batch, at most. The default stays below the 4 MiB that a stock gRPC receiver takes.
+    /// Bytes of records in a batch, at most. The default stays below the 4 MiB that a stock gRPC receiver
+    /// takes.
     pub batch_bytes: usize,
     /// Records in a batch, at most.
     pub batch_records: usize,
-    /// Refused requests per minute that are cut in two. A destination that refuses everything would otherwise see
-    /// twice as many requests as there are records, as fast as it can refuse them.
+    /// Refused requests per minute that are cut in two. A destination that refuses everything would otherwise
+    /// see twice as many requests as there are records, as fast as it can refuse them.
     pub splits_per_minute: u32,
 }
 
@@ -45,8 +46,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// The size of further batches after one with `refused` bytes was too big. Not less than 64 KiB: then it is
-    /// single records that are too big, and all others need not suffer.
+    /// The size of further batches after one with `refused` bytes was too big. Not less than 64 KiB: then it
+    /// is single records that are too big, and all others need not suffer.
     pub(crate) fn smaller(&self, refused: usize) -> usize {
         (refused / 2).max(64 << 10).min(self.batch_bytes)
     }

@@ -1,10 +1,10 @@
 //! Puts an OTLP request together from stored bytes, without decoding any of them.
 //!
-//! With R the encoded `ResourceLogs` (or `ResourceSpans`) without its scopes, C the encoded `ScopeLogs` without its
-//! records, and the records stored as frames `0x12 varint(n) body` (field 2 of a scope message, length-delimited),
-//! the request is `0A varint(Lr) R 12 varint(Ls) C frames`, where Ls = |C| + |frames| and
-//! Lr = |R| + 1 + v(Ls) + Ls, v being the length of a varint. Protobuf lets the fields of a message come in any
-//! order, so R's other fields may stand in front of its scopes.
+//! With R the encoded `ResourceLogs` (or `ResourceSpans`) without its scopes, C the encoded `ScopeLogs`
+//! without its records, and the records stored as frames `0x12 varint(n) body` (field 2 of a scope message,
+//! length-delimited), the request is `0A varint(Lr) R 12 varint(Ls) C frames`, where Ls = |C| + |frames| and
+//! Lr = |R| + 1 + v(Ls) + Ls, v being the length of a varint. Protobuf lets the fields of a message come in
+//! any order, so R's other fields may stand in front of its scopes.
 
 use std::fmt;
 
@@ -20,7 +20,8 @@ impl fmt::Display for MalformedHeader {
 
 impl std::error::Error for MalformedHeader {}
 
-/// The bytes of an `Export*ServiceRequest` for `frames` behind the stored `header` (`u32` little-endian |R|, R, C).
+/// The bytes of an `Export*ServiceRequest` for `frames` behind the stored `header` (`u32` little-endian |R|,
+/// R, C).
 ///
 /// # Errors
 /// The header is shorter than the length in its front says.

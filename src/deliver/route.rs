@@ -1,8 +1,8 @@
 //! One queue on its way to one destination.
 //!
-//! A window of batches is on its way at a time. Each batch is sent part by part ([`Cut`]); the batches are settled
-//! in their order. A failure holds the whole destination, and what was not touched yet goes back to the queue, so
-//! that after an outage the queue decides what there is to send.
+//! A window of batches is on its way at a time. Each batch is sent part by part ([`Cut`]); the batches are
+//! settled in their order. A failure holds the whole destination, and what was not touched yet goes back to
+//! the queue, so that after an outage the queue decides what there is to send.
 
 use std::collections::VecDeque;
 use std::io;
@@ -170,7 +170,8 @@ impl Runner {
         };
     }
 
-    /// Batches that may be on their way: after a failure one, until it is known whether the destination is back.
+    /// Batches that may be on their way: after a failure one, until it is known whether the destination is
+    /// back.
     fn has_room(&self) -> bool {
         let most = if self.backoff.failing() { 1 } else { self.pace.in_flight };
         self.window.len() < most.max(1)
@@ -265,7 +266,8 @@ impl Runner {
         }
     }
 
-    /// The destination answers. That ends a back-off, but not the wait that another request ran into meanwhile.
+    /// The destination answers. That ends a back-off, but not the wait that another request ran into
+    /// meanwhile.
     fn worked(&mut self) {
         if self.hold.is_none() {
             self.backoff.reset();
@@ -302,7 +304,8 @@ impl Runner {
         self.fail(None, &format!("delivery failed inside: {error}"));
     }
 
-    /// Gives the window back to the queue when nothing is sent for a while, unless some of it was already settled in part.
+    /// Gives the window back to the queue when nothing is sent for a while, unless some of it was already
+    /// settled in part.
     async fn put_back(&mut self) {
         let whole = self.window.iter().all(|shipment| shipment.cut.untouched() && !shipment.batch.is_empty());
         if self.hold.is_some() && self.jobs.is_empty() && !self.window.is_empty() && whole {
@@ -334,8 +337,8 @@ impl Runner {
         }
     }
 
-    /// Keeps refused records aside. They are counted already; that a full disk can't keep them must not stop the
-    /// queue.
+    /// Keeps refused records aside. They are counted already; that a full disk can't keep them must not stop
+    /// the queue.
     async fn bury(&mut self, batch: Arc<Batch>, records: Range<usize>, reason: String) {
         self.say(&reason);
         let result: io::Result<()> = self

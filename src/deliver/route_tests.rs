@@ -67,12 +67,14 @@ impl Source for Shared {
     }
 }
 
+/// When a request was made, and with which records.
+type Request = (Instant, Vec<u8>);
+
 struct Stage {
     queue: Shared,
     line: Arc<Line>,
     board: Arc<Board>,
-    /// When each request was made, and with which records.
-    requests: Arc<Mutex<Vec<(Instant, Vec<u8>)>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     _task: JoinSet<()>,
 }
 
@@ -84,7 +86,7 @@ impl Stage {
     ) -> Self {
         let queue = Shared::default();
         queue.with(|queue| queue.records = records);
-        let requests: Arc<Mutex<Vec<(Instant, Vec<u8>)>>> = Arc::default();
+        let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
         let log = Arc::clone(&requests);
         let sink = Sink::Scripted(Box::new(move |batch, part| {
             let mut log = log.lock().unwrap();
@@ -110,7 +112,7 @@ impl Stage {
         tokio::time::timeout(Duration::from_secs(100_000), all).await.expect("the queue is never drained");
     }
 
-    fn requests(&self) -> Vec<(Instant, Vec<u8>)> {
+    fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 

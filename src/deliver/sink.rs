@@ -56,7 +56,8 @@ impl Sink {
     /// The records that a batch for this destination should have at most, in bytes.
     pub(crate) fn batch_bytes(&self, asked: usize) -> usize {
         match self {
-            // A line of JSON is one to three times its protobuf, and must stay below 1 MiB (`json::LINE_LIMIT`).
+            // A line of JSON is one to three times its protobuf, and must stay below 1 MiB
+            // (`json::LINE_LIMIT`).
             Self::File { .. } => asked.min(384 << 10),
             _ => asked,
         }

@@ -48,11 +48,11 @@ pub struct Settled {
     pub lost: Vec<(&'static str, u64)>,
 }
 
-/// A queue to deliver from. Calls come from one thread at a time, may block on the disk, and batches are settled in
-/// the order in which `next` gave them out.
+/// A queue to deliver from. Calls come from one thread at a time, may block on the disk, and batches are
+/// settled in the order in which `next` gave them out.
 pub trait Source: Send {
-    /// The next records that were not given out yet, of one resource and scope; `None` when there are none now. At
-    /// most `max_bytes` of payload and `max_records` records, but always at least one record.
+    /// The next records that were not given out yet, of one resource and scope; `None` when there are none
+    /// now. At most `max_bytes` of payload and `max_records` records, but always at least one record.
     ///
     /// # Errors
     /// The queue can't be read now; the call is repeated later.
@@ -64,11 +64,12 @@ pub trait Source: Send {
     /// That could not be made durable; the call is repeated later.
     fn settle(&mut self, batch: &Batch, settled: Settled) -> io::Result<()>;
 
-    /// Gives out again what was given out and not settled. Called before a retry, so that a queue which drops its
-    /// oldest records during an outage counts them once, as lost, and not as delivered too.
+    /// Gives out again what was given out and not settled. Called before a retry, so that a queue which drops
+    /// its oldest records during an outage counts them once, as lost, and not as delivered too.
     fn rewind(&mut self);
 
-    /// Keeps a record that the destination refused, for a person to look at. It is counted as lost either way.
+    /// Keeps a record that the destination refused, for a person to look at. It is counted as lost either
+    /// way.
     ///
     /// # Errors
     /// It could not be kept.

@@ -52,12 +52,14 @@ impl Reply {
     }
 }
 
+type Script = dyn Fn(usize, &Request) -> Reply + Send + Sync;
+
 struct Shared {
     requests: Mutex<Vec<Request>>,
     changed: Condvar,
     /// Bytes of answers that were written.
     written: Mutex<usize>,
-    script: Box<dyn Fn(usize, &Request) -> Reply + Send + Sync>,
+    script: Box<Script>,
 }
 
 pub struct Collector {
