@@ -17,5 +17,7 @@ pub mod protocol;
 pub mod replay;
 #[cfg(feature = "tap")]
 pub mod tap;
+#[cfg(feature = "cli")]
+pub mod telemetry;
 #[cfg(feature = "tap")]
 pub mod transcript;
