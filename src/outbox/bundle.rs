@@ -27,7 +27,11 @@ pub(crate) struct Item<'a> {
     pub(crate) payload: [&'a [u8]; 2],
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
+        Self { queue, kind: kind::HEADER, tag: crc32c(bytes), payload: [bytes, &[]], ..NOTHING }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.payload[0].len() + self.payload[1].len()
     }
@@ -91,8 +95,7 @@ impl<'a> Items<'a> {
     }
 
     pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
-        let item = Item { queue, kind: kind::HEADER, tag: crc32c(bytes), payload: [bytes, &[]], ..NOTHING };
-        Self { few: [item, NOTHING, NOTHING, NOTHING], many: Vec::new(), len: 1 }
+        Self { few: [Item::header(queue, bytes), NOTHING, NOTHING, NOTHING], many: Vec::new(), len: 1 }
     }
 
     fn push(&mut self, item: Item<'a>) {

@@ -31,7 +31,14 @@ impl Outbox {
     ///
     /// Errors: a directory that can't be made, is a symlink or somebody else's; a queue name that is none.
     /// What others left in the directory, damaged or not, is no reason to fail.
-    pub fn open(mut settings: Settings) -> Result<Outbox, OpenError> {
+    pub fn open(settings: Settings) -> Result<Outbox, OpenError> {
+        Self::open_with(settings, Ring::create)
+    }
+
+    fn open_with(
+        mut settings: Settings,
+        make_ring: impl FnOnce(&Path, usize) -> io::Result<Ring>,
+    ) -> Result<Outbox, OpenError> {
         check_queues(&settings)?;
         place::private_dir(&settings.dir)?;
         let lanes = settings.dir.join("lanes");
@@ -42,7 +49,7 @@ impl Outbox {
             .map_err(|e| OpenError::io(&lanes, "this process's own lane cannot be made", e))?;
         let mut warnings = Vec::new();
         let ring_path = lane.dir.join("ring");
-        let ring = match Ring::create(&ring_path, settings.ring_bytes) {
+        let ring = match make_ring(&ring_path, settings.ring_bytes) {
             Ok(ring) => Some(ring),
             Err(e) => {
                 warnings.push(format!("no accept ring ({e}); every record is written when it is accepted"));
@@ -275,5 +282,36 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         let _ = self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{Key, Record, Settled};
+
+    #[test]
+    fn without_a_ring_every_record_is_written_at_once_and_it_is_said_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(dir.path());
+        settings.queues = vec!["a".into(), "b".into()];
+        let no_ring = |_: &Path, _: usize| Err(io::ErrorKind::Unsupported.into());
+        let outbox = Outbox::open_with(settings, no_ring).unwrap();
+        assert_eq!(outbox.warnings().len(), 1);
+        let (a, b) = (outbox.queue("a").unwrap(), outbox.queue("b").unwrap());
+        outbox.set_header(a, b"res");
+        for i in 0..50u8 {
+            let record = Record { queue: a, time_ns: 1, content: false, payload: &[i] };
+            let records = [record, Record { queue: b, ..record }];
+            let begin = Some((Key([i; 24]), 1, &b"x"[..]));
+            outbox.append(Transaction { begin, records: &records, ..Default::default() }).unwrap();
+        }
+        assert_eq!(outbox.counters().written, 100);
+        assert_eq!(outbox.own().unfinished().len(), 50);
+        let mut reader = outbox.own().reader("a").unwrap();
+        let batch = reader.next(1000, 1000).unwrap().unwrap();
+        assert_eq!((&*batch.header, batch.len()), (&b"res"[..], 50));
+        assert!(batch.payloads().eq((0..50u8).map(|i| [i])));
+        reader.settle(&batch, Settled::delivered(&batch)).unwrap();
     }
 }

@@ -305,8 +305,18 @@ pub(crate) fn write_whole(
 ) -> io::Result<()> {
     let mut logged = Ok(());
     if items.len() > 1 {
-        let mut bundle = vec![0; bundle::encoded_len(items)];
-        bundle::encode(items, bundle::payload_crc(items), &mut bundle);
+        // With the headers, so that what is completed from it never ends up under another one.
+        let headers: Vec<(u16, Arc<[u8]>)> = store
+            .tails
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| items.iter().any(|item| usize::from(item.queue) == *i))
+            .map(|(i, tail)| (i as u16, tail.header().clone()))
+            .collect();
+        let mut whole: Vec<Item<'_>> = headers.iter().map(|(queue, h)| Item::header(*queue, h)).collect();
+        whole.extend_from_slice(items);
+        let mut bundle = vec![0; bundle::encoded_len(&whole)];
+        bundle::encode(&whole, bundle::payload_crc(&whole), &mut bundle);
         let meta = Meta { kind: kind::TRANSACTION, flags: 0, sequence: log, time_ns: 0 };
         store.starts.push(meta, &bundle);
         logged =

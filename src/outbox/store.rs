@@ -42,8 +42,10 @@ impl Store {
         let root = lanes.as_deref().and_then(Path::parent).map(Path::to_owned);
         let parents = [Some(dir.to_owned()), lanes, root].into_iter().flatten().collect();
         let mut store = Self { tails, starts, parents, usage: (0, None) };
+        let mut headers = HashMap::new();
+        transactions.iter().for_each(|bundle| note_headers(bundle, &mut headers));
         for bundle in transactions {
-            store.apply(&bundle, None);
+            store.apply(&bundle, Some(&headers));
         }
         Ok(store)
     }
@@ -197,6 +199,12 @@ fn sync_once(store: &Mutex<Store>) -> io::Result<()> {
     result
 }
 
+fn note_headers(bundle: &[u8], headers: &mut HashMap<u32, Vec<u8>>) {
+    for item in bundle::decode(bundle).filter(|i| i.kind == kind::HEADER) {
+        headers.insert(item.tag, item.payload[0].to_vec());
+    }
+}
+
 /// Appends to the queues what a dead process's ring holds and they lack. Returns whether there was a ring.
 pub(crate) fn recover_ring(store: &mut Store, path: &Path) -> io::Result<bool> {
     let mut scan = match Scan::open(path) {
@@ -213,9 +221,7 @@ pub(crate) fn recover_ring(store: &mut Store, path: &Path) -> io::Result<bool> {
         match scan.next()? {
             Found::End => break,
             Found::Frame { at, meta, len } if meta.kind == kind::TRANSACTION => {
-                for item in bundle::decode(scan.payload(at, len)?).filter(|i| i.kind == kind::HEADER) {
-                    headers.insert(crc32c(item.payload[0]), item.payload[0].to_vec());
-                }
+                note_headers(scan.payload(at, len)?, &mut headers);
                 frames.push((meta.sequence, at, len));
             }
             _ => {}
