@@ -1,5 +1,7 @@
 //! What happens when space, time or permission runs out.
 #![cfg(feature = "outbox")]
+// The lint knows test functions, not what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,5 +1,7 @@
 //! What survives the death of a process, and who may take it over.
 #![cfg(feature = "outbox")]
+// The lint knows test functions, not what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! What emitters and readers of a healthy outbox can rely on.
 #![cfg(feature = "outbox")]
+// The lint knows test functions, not what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

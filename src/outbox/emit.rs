@@ -84,7 +84,7 @@ impl Outbox {
         let mut items = Items::header(queue.0, bytes);
         if core.rings(bundle::encoded_len(&items) as u64) {
             let crc = bundle::payload_crc(&items);
-            core.into_ring(&mut items, crc);
+            core.put_in_ring(&mut items, crc);
         } else if let Some(Past::Refused(e)) = core.past_ring(&mut items) {
             core.warn(format!("a header of {} bytes was not taken: {e}", bytes.len()));
         }
@@ -106,7 +106,7 @@ impl Outbox {
         let len = bundle::encoded_len(&items) as u64;
         let written = if core.rings(len) {
             let crc = bundle::payload_crc(&items);
-            core.into_ring(&mut items, crc).ok_or(Refused::Closed)?;
+            core.put_in_ring(&mut items, crc).ok_or(Refused::Closed)?;
             match core.settings.accept {
                 Accept::Ring => return Ok(()),
                 Accept::Write | Accept::Sync => core.drain(),

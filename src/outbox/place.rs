@@ -112,10 +112,10 @@ pub(crate) fn directories(dir: &Path) -> io::Result<Vec<String>> {
     };
     for entry in entries {
         let entry = entry?;
-        if let (true, Ok(name)) = (entry.file_type()?.is_dir(), entry.file_name().into_string()) {
-            if !name.starts_with('.') {
-                names.push(name);
-            }
+        if let (true, Ok(name)) = (entry.file_type()?.is_dir(), entry.file_name().into_string())
+            && !name.starts_with('.')
+        {
+            names.push(name);
         }
     }
     names.sort();
@@ -128,10 +128,10 @@ pub(crate) fn segments(dir: &Path) -> io::Result<Vec<u64>> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let path = Path::new(&name);
-        if path.extension() == Some(OsStr::new("seg")) {
-            if let Some(stem) = path.file_stem().and_then(OsStr::to_str).filter(|s| s.len() == 20) {
-                numbers.extend(stem.parse::<u64>().ok());
-            }
+        if path.extension() == Some(OsStr::new("seg"))
+            && let Some(stem) = path.file_stem().and_then(OsStr::to_str).filter(|s| s.len() == 20)
+        {
+            numbers.extend(stem.parse::<u64>().ok());
         }
     }
     numbers.sort_unstable();

@@ -297,11 +297,11 @@ impl QueueState {
     fn publish(&mut self, before: Cursor) -> io::Result<()> {
         // At the end of a segment that has a successor nothing is left to read in it.
         let at = self.segments.iter().position(|s| s.number == self.cursor.segment);
-        if let Some(at) = at.filter(|&at| self.cursor.offset >= self.segments[at].len) {
-            if let Some(next) = self.segments.get(at + 1) {
-                self.cursor.segment = next.number;
-                self.cursor.offset = 0;
-            }
+        if let Some(at) = at.filter(|&at| self.cursor.offset >= self.segments[at].len)
+            && let Some(next) = self.segments.get(at + 1)
+        {
+            self.cursor.segment = next.number;
+            self.cursor.offset = 0;
         }
         if self.cursor == before {
             return Ok(());

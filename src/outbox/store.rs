@@ -24,6 +24,8 @@ pub(crate) struct Store {
     parents: Vec<PathBuf>,
     /// Bytes in the whole directory, and when they were last counted.
     pub(crate) usage: (u64, Option<Instant>),
+    /// Where a drain copies the ring to.
+    pub(crate) scratch: Vec<u8>,
 }
 
 impl Store {
@@ -41,7 +43,7 @@ impl Store {
         let lanes = dir.parent().map(Path::to_owned);
         let root = lanes.as_deref().and_then(Path::parent).map(Path::to_owned);
         let parents = [Some(dir.to_owned()), lanes, root].into_iter().flatten().collect();
-        let mut store = Self { tails, starts, parents, usage: (0, None) };
+        let mut store = Self { tails, starts, parents, usage: (0, None), scratch: Vec::new() };
         let mut headers = HashMap::new();
         transactions.iter().for_each(|bundle| note_headers(bundle, &mut headers));
         for bundle in transactions {

@@ -19,6 +19,9 @@ use super::queue::{QueueShared, Tally, lock};
 use super::record::Loss;
 use super::scan::{Found, Scan};
 
+/// The largest buffer that is kept.
+const SPARE: usize = 1 << 20;
+
 struct Plan {
     number: u64,
     seal: Seal,
@@ -65,6 +68,8 @@ pub(crate) struct Tail {
     pub(crate) last_sequence: u64,
     pub(crate) last_time_ns: u64,
     dir_changed: bool,
+    /// The last buffer that was written, to be filled again: new memory costs more than what goes into it.
+    spare: Vec<u8>,
 }
 
 impl Tail {
@@ -85,6 +90,7 @@ impl Tail {
             last_sequence,
             last_time_ns: existing.last_time_ns,
             dir_changed: true,
+            spare: Vec::new(),
         })
     }
 
@@ -152,7 +158,7 @@ impl Tail {
                 seal: plan.seal,
                 first_sequence: plan.first_sequence,
                 offset: plan.len,
-                bytes: Vec::new(),
+                bytes: std::mem::take(&mut self.spare),
                 last_sequence: 0,
                 records: 0,
                 content: false,
@@ -203,8 +209,12 @@ impl Tail {
                 }
                 return Err(e);
             }
-            let Some(chunk) = self.chunks.pop_front() else { break };
+            let Some(mut chunk) = self.chunks.pop_front() else { break };
             let len = chunk.offset + chunk.bytes.len() as u64;
+            if chunk.bytes.capacity() <= SPARE {
+                chunk.bytes.clear();
+                self.spare = chunk.bytes;
+            }
             if let Some(file) = self.files.iter_mut().rfind(|f| f.number == chunk.number) {
                 file.len = len;
             }
