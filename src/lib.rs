@@ -1,6 +1,8 @@
 //! factline: the flight recorder for coding agents.
 #![recursion_limit = "512"]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "deliver")]
 pub mod config;
 #[cfg(feature = "deliver")]
