@@ -8,6 +8,7 @@ pub mod config;
 #[cfg(feature = "deliver")]
 pub mod deliver;
 pub mod fact;
+pub mod host;
 #[cfg(feature = "cli")]
 pub mod jsonl;
 #[cfg(feature = "otel")]

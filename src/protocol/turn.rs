@@ -91,10 +91,21 @@ pub(super) struct Waiting {
 
 impl Observer {
     /// Trace and span of a turn, open or ended, by either of its ids.
-    pub(super) fn place_of_turn(&self, turn: &str) -> Option<(u128, u64)> {
+    pub(crate) fn place_of_turn(&self, turn: &str) -> Option<(u128, u64)> {
         let turn = self.aliases.get(turn).map_or(turn, String::as_str);
         let open = self.turns.get(turn).map(|turn| (turn.trace, turn.span));
         open.or_else(|| self.finished.get(turn).map(|turn| (turn.trace, turn.span)))
+    }
+
+    /// In a host: the span that a turn which begins now belongs to.
+    pub(crate) fn host_parent(&self) -> Option<(u128, u64)> {
+        self.parent_of_host.and_then(|current| current())
+    }
+
+    /// In a host: a turn that its own code tells of, for the facts that name it later.
+    pub(crate) fn remember_turn(&mut self, turn: &str, thread: &str, trace: u128, span: u64) {
+        let time = self.last_ns;
+        self.finish_turn(turn, Finished { thread: thread.to_owned(), trace, span, time });
     }
 
     fn thread_of_turn(&self, turn: &str) -> Option<&str> {
@@ -303,7 +314,7 @@ impl Observer {
             trace,
             span,
             parent: outside.map_or(0, |(_, span)| span),
-            remote: outside.is_some(),
+            remote: carrier.is_some(),
             links,
             ..self.envelope(now, None)
         };
@@ -424,7 +435,10 @@ impl Observer {
             state.active = None;
         }
         self.end_compactions(now, id);
-        let finished = Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time };
+        self.finish_turn(id, Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time });
+    }
+
+    fn finish_turn(&mut self, id: &str, finished: Finished) {
         self.finished.insert(id.to_owned(), finished);
         self.finished_order.push_back(id.to_owned());
         if self.finished_order.len() > self.limits.turns
