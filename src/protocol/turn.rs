@@ -273,10 +273,14 @@ impl Observer {
         };
         let span = ids::span_id(trace, SpanKind::Turn, id, "");
         let mut links = Vec::new();
-        if let Some((trace, span)) = state.last_turn {
+        let origin = state.origin.take();
+        links.extend(origin);
+        // After a resume the turn before and the one it goes on from are mostly the same: one link says it.
+        if let Some((trace, span)) = state.last_turn
+            && origin.is_none_or(|origin| (origin.trace, origin.span) != (trace, span))
+        {
             links.push(Link { trace, span, relation: Relation::PreviousTurn });
         }
-        links.extend(state.origin.take());
         if outside.is_none() && caused_by.is_none() {
             links.extend(process);
         }
