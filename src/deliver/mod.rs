@@ -12,6 +12,7 @@ mod backoff;
 mod board;
 mod cut;
 mod file;
+mod http;
 mod json;
 mod otlp_http;
 pub mod outcome;

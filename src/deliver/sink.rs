@@ -47,7 +47,7 @@ impl Sink {
                 Ok(Self::Http(Box::new(HttpSink::new(url, headers, *timeout, *compression)?)))
             }
             config::Sink::File { dir } => {
-                let file = FileSink::new(dir.clone(), signal, bounds);
+                let file = FileSink::new(dir.join(format!("{signal}.jsonl")), bounds);
                 Ok(Self::File { signal, file: Arc::new(Mutex::new(file)) })
             }
         }
