@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("outbox", &[]),
     ("otel", &["fact", "outbox"]),
     ("analytics", &["fact", "outbox"]),
+    ("backend", &[]),
     ("config", &[]),
     ("deliver", &["config", "outbox"]),
     ("jsonl", &["config", "deliver", "otel"]),

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod backend;
 mod filter;
 mod flush;
 mod replay;
@@ -62,6 +63,9 @@ enum Command {
     /// Look at what waits for delivery, or deliver it
     #[command(subcommand)]
     Outbox(Outbox),
+    /// A backend for analytics events on this machine: takes, checks and keeps them
+    #[command(subcommand)]
+    Backend(backend::Backend),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -97,6 +101,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Replay(own) => replay::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
+        Command::Backend(own) => backend::run(&own),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "factline", &mut std::io::stdout());

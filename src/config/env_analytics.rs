@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::env::{Env, TIMEOUT, timeout};
 use super::{
-    ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, ConfigError, Endpoint, Origin, Secret, Setting,
-    Token,
+    ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, ConfigError, Endpoint, Origin, Secret,
+    Setting, Token,
 };
 
 const SWITCH: &str = "FACTLINE_ANALYTICS";
@@ -33,10 +33,9 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
                 let backend = Box::new(self.backend(&url)?);
                 Some(Setting { value: AnalyticsSink::Backend(backend), origin: url.origin })
             }
-            (None, Some(file)) => Some(Setting {
-                value: AnalyticsSink::File(PathBuf::from(file.value)),
-                origin: file.origin,
-            }),
+            (None, Some(file)) => {
+                Some(Setting { value: AnalyticsSink::File(PathBuf::from(file.value)), origin: file.origin })
+            }
             (None, None) => {
                 self.warn(SWITCH, format!("no events are made, because neither {URL} nor {FILE} is set"));
                 enabled.value = false;
@@ -53,7 +52,10 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
             "off" | "false" => Setting { value: false, origin: text.origin },
             // Somebody wanted to say something about privacy and was not understood: the careful reading.
             other => {
-                self.warn(SWITCH, format!("\"{}\" is neither on nor off; taken as off", other.escape_debug()));
+                self.warn(
+                    SWITCH,
+                    format!("\"{}\" is neither on nor off; taken as off", other.escape_debug()),
+                );
                 Setting { value: false, origin: text.origin }
             }
         }
@@ -118,9 +120,11 @@ fn command(text: &str) -> Result<Vec<String>, ConfigError> {
         Some(_) => serde_json::from_str(text.trim()).ok(),
         None => Some(text.split_whitespace().map(str::to_owned).collect()),
     };
-    words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| ConfigError {
-        variable: TOKEN_COMMAND.to_owned(),
-        problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
-        example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
+    words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| {
+        ConfigError {
+            variable: TOKEN_COMMAND.to_owned(),
+            problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
+            example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
+        }
     })
 }

@@ -99,7 +99,8 @@ impl BackendSink {
         // A name from a client's mouth: what can't be a header is left out.
         let value = |text: Option<String>| text.and_then(|text| HeaderValue::from_str(&text).ok());
         let agent = value(user_agent).unwrap_or(HeaderValue::from_static(AGENT));
-        let told = [(ORIGINATOR, value(originator)), (USER_AGENT, Some(agent)), (ACCOUNT, self.account.clone())];
+        let told =
+            [(ORIGINATOR, value(originator)), (USER_AGENT, Some(agent)), (ACCOUNT, self.account.clone())];
         for (name, value) in told {
             if let Some(value) = value {
                 headers.entry(name).or_insert(value);

@@ -133,7 +133,8 @@ fn groups(whole: &Batch) -> Vec<Batch> {
             None => groups.push((group, vec![record])),
         }
     }
-    let (alone, products): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(group, _)| **group == Group::Alone);
+    let (alone, products): (Vec<_>, Vec<_>) =
+        groups.into_iter().partition(|(group, _)| **group == Group::Alone);
     let mut parts: Vec<Vec<usize>> = products.into_iter().map(|(_, records)| records).collect();
     if parts.len() > PRODUCTS {
         let mut together = parts.concat();

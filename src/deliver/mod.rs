@@ -40,8 +40,8 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
-pub use json::{UndecodableRecord, json_line};
 pub(crate) use json::json_lines;
+pub use json::{UndecodableRecord, json_line};
 pub use outcome_json::classify_json;
 pub use pace::Pace;
 pub use sink::SinkError;

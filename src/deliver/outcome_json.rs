@@ -27,7 +27,9 @@ pub fn classify_json(answer: &Answer<'_>, now: SystemTime) -> Outcome {
     match status {
         200..=299 => accepted(answer.body),
         300..=399 => Outcome::Paused { reason: format!("{}, a redirect, is not followed", reason()) },
-        401 | 403 | 407 => Outcome::Paused { reason: format!("{}: credentials missing or refused", reason()) },
+        401 | 403 | 407 => {
+            Outcome::Paused { reason: format!("{}: credentials missing or refused", reason()) }
+        }
         402 | 404 | 405 | 406 | 410 | 411 | 415 | 421 | 431 | 451 | 501 | 505 => {
             Outcome::Paused { reason: format!("{}: no backend for these requests at this URL", reason()) }
         }
@@ -106,8 +108,7 @@ mod tests {
 
     #[test]
     fn a_success_with_any_other_body_is_a_success() {
-        let bodies: [&[u8]; 6] =
-            [b"", b"ok", b"{}", b"{\"rejected\":[]}", b"{\"rejected\":3}", b"\xff{"];
+        let bodies: [&[u8]; 6] = [b"", b"ok", b"{}", b"{\"rejected\":[]}", b"{\"rejected\":3}", b"\xff{"];
         for body in bodies {
             assert_eq!(answer(202, body), Outcome::Delivered);
         }

@@ -58,10 +58,13 @@ impl Bearer {
         let read = move || match source {
             Token::Value(token) => header(token.expose().as_bytes(), "the token"),
             Token::File(path) => {
-                let text = read_file(&path).map_err(|error| format!("token file {}: {error}", path.display()))?;
+                let text =
+                    read_file(&path).map_err(|error| format!("token file {}: {error}", path.display()))?;
                 header(&text, "the content of the token file")
             }
-            Token::Command(command) => header(&run(&command, COMMAND_LIMIT)?, "the output of the token command"),
+            Token::Command(command) => {
+                header(&run(&command, COMMAND_LIMIT)?, "the output of the token command")
+            }
         };
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -188,7 +191,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_token_is_refused() {
-        for (text, words) in [(&b" \n"[..], "empty"), (b"a\nb", "cannot be sent"), (&[b'a'; 70_000], "longer")] {
+        for (text, words) in
+            [(&b" \n"[..], "empty"), (b"a\nb", "cannot be sent"), (&[b'a'; 70_000], "longer")]
+        {
             assert!(header(text, "it").unwrap_err().contains(words));
         }
         assert_eq!(format!("{:?}", header(b"s3cret", "it").unwrap()), "Sensitive");
