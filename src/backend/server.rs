@@ -229,6 +229,8 @@ async fn accept(listener: tokio::net::TcpListener, desk: Arc<Desk>, stop: impl F
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.header_time)
                 .max_buf_size(limits.header_bytes)
+                // A client that has nothing more to say still wants its answer.
+                .half_close(true)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
             // A connection that breaks has nobody to be told.

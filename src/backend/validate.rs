@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 const TABLE: &str = include_str!("events.json");
-/// Characters of a value or name from outside in a reason.
+/// Characters of a name from outside in a reason.
 const SHOWN: usize = 64;
 
 /// One event type.
@@ -95,8 +95,8 @@ impl Validator {
     /// Checks one event.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the path of the member. Values are not repeated, except one that is
-    /// none of an enumeration, shortened and safe to print.
+    /// The first thing that is wrong, with the path of the member. Values are not repeated; names, of types and
+    /// unknown members, are shortened and safe to print.
     pub fn check(&self, event: &Value) -> Result<(), String> {
         let Value::Object(event) = event else { return Err("the event is no object".to_owned()) };
         let name = match event.get("event_type") {
@@ -183,19 +183,18 @@ fn matches(kind: &Kind, value: &Value) -> bool {
 }
 
 fn wrong(kinds: &[Kind], value: &Value) -> String {
-    let mut texts = kinds.iter().any(|kind| matches!(kind, Kind::Text(_)));
-    if let Value::String(text) = value
-        && texts
-    {
-        return format!("unknown value: {}", shown(text));
+    let texts: Vec<&str> = kinds
+        .iter()
+        .filter_map(|kind| if let Kind::Text(text) = kind { Some(text.as_str()) } else { None })
+        .collect();
+    if value.is_string() && !texts.is_empty() {
+        return format!("not one of {}", texts.join(", "));
     }
     let mut out = String::new();
     for kind in kinds {
         let name = match kind {
             Kind::Null => "null",
-            Kind::String => "a string",
-            Kind::Text(_) if std::mem::take(&mut texts) => "a string",
-            Kind::Text(_) => continue,
+            Kind::String | Kind::Text(_) => "a string",
             Kind::Integer => "an integer",
             Kind::Number => "a number",
             Kind::Boolean => "a boolean",
@@ -203,7 +202,9 @@ fn wrong(kinds: &[Kind], value: &Value) -> String {
             Kind::List(_) => "an array",
             Kind::Any => "anything",
         };
-        let _ = write!(out, "{}{name}", if out.is_empty() { "not " } else { " or " });
+        if !out.ends_with(name) {
+            let _ = write!(out, "{}{name}", if out.is_empty() { "not " } else { " or " });
+        }
     }
     out
 }

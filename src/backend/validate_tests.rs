@@ -110,7 +110,7 @@ fn reasons_say_what_is_wrong_and_where() {
         (
             "/event_params/initialization_mode",
             json!("born"),
-            "event_params.initialization_mode: unknown value: born",
+            "event_params.initialization_mode: not one of new, forked, resumed",
         ),
         ("/event_params/initialization_mode", json!(1), "event_params.initialization_mode: not a string"),
         ("/event_params/runtime", json!(null), "event_params.runtime: not an object"),
@@ -118,7 +118,7 @@ fn reasons_say_what_is_wrong_and_where() {
         (
             "/event_params/app_server_client/rpc_transport",
             json!("pigeon"),
-            "event_params.app_server_client.rpc_transport: unknown value: pigeon",
+            "event_params.app_server_client.rpc_transport: not one of stdio, websocket, in_process",
         ),
     ] {
         assert_eq!(with(path, value), expected);
