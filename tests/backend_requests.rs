@@ -217,6 +217,21 @@ fn slow_clients_are_let_go_and_hold_up_nobody() {
 }
 
 #[test]
+fn a_client_that_never_reads_its_answers_is_let_go() {
+    let served = Served::start(|settings| {
+        settings.limits.connections = 1;
+        settings.limits.connection_time = Duration::from_millis(300);
+        settings.limits.body_time = Duration::from_millis(300);
+    });
+    let bad = request(JSON, &body(&vec![json!(0); 5000]));
+    let mut stream = served.connect();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Answers are longer than requests: they fill the buffers between us until nobody can write.
+    while stream.write_all(&bad).is_ok() {}
+    assert_eq!(served.post(JSON, &body(&[hook(0)])).0, 200);
+}
+
+#[test]
 fn garbage_behind_a_request_costs_that_request_nothing() {
     let mut served = Served::start(|_| {});
     let two = [request(JSON, &body(&[hook(0)])), request(JSON, &body(&[hook(1)]))].concat();

@@ -11,6 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 
 /// Bytes of one text or blob, and of the statement.
 const LENGTH: i32 = 16 << 20;
+/// Bytes of texts and blobs in an answer; it is cut where they are exceeded.
+const ANSWER: usize = 64 << 20;
 /// Memory that SQLite may take.
 const HEAP: i64 = 256 << 20;
 
@@ -54,6 +56,16 @@ pub enum Cell {
     Text(String),
     /// BLOB.
     Blob(Vec<u8>),
+}
+
+impl Cell {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A question without an answer.
@@ -149,13 +161,16 @@ fn ask(connection: &Connection, statement: &str, most: usize) -> Result<Rows, Re
     let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
     let mut rows = statement.query([])?;
     let mut out = Rows { columns, rows: Vec::new(), cut: false };
+    let mut bytes = 0_usize;
     while let Some(row) = rows.next()? {
-        if out.rows.len() == most {
+        if out.rows.len() == most || bytes > ANSWER {
             out.cut = true;
             break;
         }
         let cells = (0..out.columns.len()).map(|column| row.get_ref(column).map(cell));
-        out.rows.push(cells.collect::<Result<_, _>>()?);
+        let cells: Vec<Cell> = cells.collect::<Result<_, _>>()?;
+        bytes += cells.iter().map(Cell::len).sum::<usize>();
+        out.rows.push(cells);
     }
     Ok(out)
 }

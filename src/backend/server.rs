@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::line::Tracked;
 use super::products::Products;
 use super::request::{Refusal, events, json_response};
-use super::store::{Job, Store, StoreError};
+use super::store::{Event, Job, Store, StoreError};
 use super::validate::Validator;
 
 /// How long requests that are being answered may take when the server ends, and the writer after them.
@@ -46,10 +46,13 @@ pub struct Limits {
     pub events: usize,
     /// Connections at the same time; more wait to be accepted.
     pub connections: usize,
+    /// How long a connection is used. It is closed between two requests then, or soon after if its client does
+    /// not read the answers.
+    pub connection_time: Duration,
 }
 
 impl Default for Limits {
-    /// 4 MiB in 10 s, 32 KiB in 10 s, 5,000 events, 256 connections.
+    /// 4 MiB in 10 s, 32 KiB in 10 s, 5,000 events, 64 connections for 5 min each.
     fn default() -> Self {
         Self {
             body_bytes: 4 << 20,
@@ -57,7 +60,8 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
             events: 5_000,
-            connections: 256,
+            connections: 64,
+            connection_time: Duration::from_secs(300),
         }
     }
 }
@@ -236,9 +240,11 @@ async fn accept(listener: tokio::net::TcpListener, desk: Arc<Desk>, stop: impl F
             // A connection that breaks has nobody to be told.
             tokio::select! {
                 _ = connection.as_mut() => return,
-                _ = end.changed() => connection.as_mut().graceful_shutdown(),
+                _ = end.changed() => {}
+                () = tokio::time::sleep(limits.connection_time) => {}
             }
-            let _ = connection.await;
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(limits.body_time, connection).await;
         });
     }
     drop(listener);
@@ -270,7 +276,7 @@ async fn keep(desk: &Desk, events: Vec<Value>, originator: Option<String>) -> Re
         match desk.validator.check(&event) {
             Ok(()) => {
                 let product = product(&event).map(|name| desk.products.canonical(name).to_owned());
-                good.push((event, product));
+                good.push(Event::new(&event, product));
             }
             Err(reason) => {
                 said.push(json!({"index": index, "reason": reason}));

@@ -73,12 +73,38 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+/// A valid event on its way to a row. As text, because parsed JSON takes up to thirty times the room, and many
+/// requests may wait for the writer.
+pub(super) struct Event {
+    event_type: String,
+    thread_id: Option<String>,
+    session_id: Option<String>,
+    turn_id: Option<String>,
+    product: Option<String>,
+    text: String,
+}
+
+impl Event {
+    /// With the canonical name of its product.
+    pub(super) fn new(event: &Value, product: Option<String>) -> Self {
+        let of_params = |name: &str| Some(event.get("event_params")?.get(name)?.as_str()?.to_owned());
+        Self {
+            event_type: event.get("event_type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            thread_id: of_params("thread_id"),
+            session_id: of_params("session_id"),
+            turn_id: of_params("turn_id"),
+            product,
+            // Members are sorted, so that equal events have equal texts.
+            text: event.to_string(),
+        }
+    }
+}
+
 /// What a request asks to be kept.
 pub(super) struct Job {
     pub(super) received_at_ms: u64,
     pub(super) originator: Option<String>,
-    /// Valid events, each with its canonical product.
-    pub(super) events: Vec<(Value, Option<String>)>,
+    pub(super) events: Vec<Event>,
     /// Type, if there was one, and reason.
     pub(super) rejected: Vec<(Option<String>, String)>,
     /// Gets the number of events that were there already, once all is on the disk.
@@ -123,15 +149,20 @@ impl Store {
             for job in jobs {
                 let at = i64::try_from(job.received_at_ms).unwrap_or(i64::MAX);
                 let mut of_job = Vec::with_capacity(job.events.len());
-                for (value, product) in &job.events {
-                    // Members are sorted, so that equal events have equal texts.
-                    let text = value.to_string();
+                for kept in &job.events {
+                    let Event { event_type, thread_id, session_id, turn_id, product, text } = kept;
                     let hash = xxh3_128(text.as_bytes()).to_be_bytes();
-                    let of_params = |name: &str| value.get("event_params")?.get(name)?.as_str();
-                    let name = value.get("event_type").and_then(Value::as_str).unwrap_or_default();
-                    let (thread, session, turn) =
-                        (of_params("thread_id"), of_params("session_id"), of_params("turn_id"));
-                    let row = params![hash, at, name, thread, session, turn, product, job.originator, text];
+                    let row = params![
+                        hash,
+                        at,
+                        event_type,
+                        thread_id,
+                        session_id,
+                        turn_id,
+                        product,
+                        job.originator,
+                        text
+                    ];
                     let duplicates: i64 = event.query_row(row, |row| row.get(0))?;
                     of_job.push(duplicates == 0);
                 }
@@ -173,8 +204,10 @@ impl Store {
                         told.push((job.received_at_ms, job.events, new));
                     }
                     for (at, events, new) in &told {
-                        for ((event, product), _) in events.iter().zip(new).filter(|(_, new)| **new) {
-                            tell(event, product.as_deref(), *at);
+                        for (kept, _) in events.iter().zip(new).filter(|(_, new)| **new) {
+                            if let Ok(event) = serde_json::from_str(&kept.text) {
+                                tell(&event, kept.product.as_deref(), *at);
+                            }
                         }
                     }
                 }

@@ -37,7 +37,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64);
-    println!("{:<34} {:<8} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons", "process", "queue", "waiting", "bytes", "oldest", "delivered", "lost");
+    println!("{:<34} {:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons", "process", "queue", "waiting", "bytes", "oldest", "delivered", "lost");
     for lane in &lanes {
         let owner = if lane.owner_alive { "running" } else { "ended" };
         let name = format!("{} ({owner})", lane.name);
@@ -51,7 +51,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 time => terminal::duration(now.saturating_sub(time)),
             };
             println!(
-                "{name:<34} {:<8} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
+                "{name:<34} {:<9} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
                 queue.name,
                 waiting.records,
                 terminal::size(waiting.bytes),
@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     }
     for (name, total) in &totals {
         println!(
-            "{:<34} {name:<8} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
+            "{:<34} {name:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
             "processes before", 0, "-", "-", total.delivered, total.lost.total(), words(&total.lost)
         );
     }
