@@ -127,8 +127,14 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether both hold the same, as often, in whatever order; says what only one of them has.
 pub fn assert_same<T: Debug>(what: &str, left: &[T], right: &[T]) {
+    if let Some(difference) = difference(left, right) {
+        panic!("{what}: {difference}");
+    }
+}
+
+/// Unless both hold the same, as often, in whatever order: what only one of them has.
+pub fn difference<T: Debug>(left: &[T], right: &[T]) -> Option<String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     left.iter().for_each(|it| *counts.entry(format!("{it:?}")).or_default() += 1);
     right.iter().for_each(|it| *counts.entry(format!("{it:?}")).or_default() -= 1);
@@ -136,7 +142,7 @@ pub fn assert_same<T: Debug>(what: &str, left: &[T], right: &[T]) {
         |sign: i64| counts.iter().filter(move |(_, count)| *count * sign > 0).map(|(it, _)| it.as_str());
     let (one, other) = (only(1).next().unwrap_or_default(), only(-1).next().unwrap_or_default());
     if one.is_empty() && other.is_empty() {
-        return;
+        return None;
     }
     // They are long, and sorted, so that the first of each are about the same: where they part is what matters.
     let equal = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
@@ -145,11 +151,11 @@ pub fn assert_same<T: Debug>(what: &str, left: &[T], right: &[T]) {
         let part = &bytes[equal.saturating_sub(300).min(bytes.len())..(equal + 300).min(bytes.len())];
         String::from_utf8_lossy(part).into_owned()
     };
-    panic!(
-        "{what}: {} only left, {} only right\nleft  ...{}...\nright ...{}...",
+    Some(format!(
+        "{} only left, {} only right\nleft  ...{}...\nright ...{}...",
         only(1).count(),
         only(-1).count(),
         part(one),
         part(other)
-    );
+    ))
 }
