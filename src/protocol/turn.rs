@@ -388,6 +388,8 @@ impl Observer {
     // Ends a turn's span, and what hangs on it.
     fn close_turn(&mut self, now: Now, id: &str, mut fact: TurnEnd<'static>, start: Option<u64>) {
         let Some(turn) = self.turns.remove(id) else { return };
+        // A length that reaches back before 1970 says nothing.
+        let start = start.filter(|start| *start > 0);
         let started = start.unwrap_or(turn.started);
         if turn.first_token.is_none() {
             self.without_token = self.without_token.saturating_sub(1);
