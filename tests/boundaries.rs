@@ -1,4 +1,5 @@
 //! Who may know whom: read from the `use` lines, as ARCHITECTURE.md says it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! `fact -> tracing -> layer -> fact` is the identity on what the policy lets out, for every fact; and every fact
 //! of the vocabulary appears as a tracing event or span and as OTLP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -75,8 +76,7 @@ fn seen(run: impl FnOnce()) -> Vec<Saw> {
     let kept = Facts::default();
     let subscriber = tracing_subscriber::registry().with(kept.clone());
     tracing::subscriber::with_default(subscriber, run);
-    let seen = kept.0.lock().unwrap().clone();
-    seen
+    kept.0.lock().unwrap().clone()
 }
 
 // What the policy lets out of a fact, by its table entry.

@@ -1,4 +1,5 @@
 //! What no recorded session shows: streams made up for one rule each.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -21,8 +22,7 @@ fn observed(run: impl FnOnce(&mut Observer)) -> Vec<Saw> {
         run(&mut observer);
         observer.finish(Ended::ServerExited);
     });
-    let saw = kept.0.lock().unwrap().clone();
-    saw
+    kept.0.lock().unwrap().clone()
 }
 
 fn say(observer: &mut Observer, connection: u64, sender: Sender, t_ms: u64, message: &Value) {

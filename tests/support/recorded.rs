@@ -1,5 +1,6 @@
 //! Recorded sessions, and what factline makes of them: facts as a subscriber sees them, and OTLP.
 #![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
