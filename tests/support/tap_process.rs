@@ -39,7 +39,7 @@ pub struct Running {
 
 /// How it ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Left {
     pub code: Option<i32>,
     /// `Exit` in its debug form, or the error.
     pub exit: String,
@@ -110,13 +110,13 @@ impl Running {
         self.dir.path().join(name)
     }
 
-    pub fn wait(&mut self) -> Ended {
+    pub fn wait(&mut self) -> Left {
         let code = self.process.wait().unwrap().code();
         let text = |name| std::fs::read_to_string(self.path(name)).unwrap_or_default();
-        Ended { code, exit: text("exit"), log: text("log").lines().map(String::from).collect() }
+        Left { code, exit: text("exit"), log: text("log").lines().map(String::from).collect() }
     }
 
-    pub fn finish(&mut self) -> Ended {
+    pub fn finish(&mut self) -> Left {
         self.stdin = None;
         self.wait()
     }
