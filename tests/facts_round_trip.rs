@@ -1,5 +1,6 @@
 //! `fact -> tracing -> layer -> fact` is the identity on what the policy lets out, for every fact; and every fact
 //! of the vocabulary appears as a tracing event or span and as OTLP.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]

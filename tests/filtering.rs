@@ -1,4 +1,5 @@
 //! Filters decide what goes where: by target, by level, by name, for each layer on its own.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]

@@ -1,4 +1,5 @@
 //! What the stream of a real server surprises with, each from a recorded session.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]

@@ -1,4 +1,5 @@
 //! What no recorded session shows: streams made up for one rule each.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]

@@ -1,5 +1,6 @@
 //! Spans and logs of every recorded session, held against the transcript by a reader of its own: nothing of
 //! factline's observer is used to say what should be there.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]

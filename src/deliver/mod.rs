@@ -35,6 +35,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
 pub use json::{UndecodableRecord, json_line};
+#[cfg(feature = "cli")]
 pub(crate) use json::json_lines;
 pub use pace::Pace;
 pub use sink::SinkError;
