@@ -1,7 +1,7 @@
 //! `kill -9` of a tap in mid-session with the collector away: what was observed is delivered once, and what was open is
 //! closed as interrupted, by `factline outbox flush` or by the next tap.
 //!
-//! FACTLINE_KILL_ROUNDS says how often (default 50), FACTLINE_KILL_SEED repeats what a failed run printed.
+//! FACTLINE_KILL_ROUNDS says how often (default 15, `.ci/run` takes 50), FACTLINE_KILL_SEED repeats what a failed run printed.
 #![cfg(feature = "cli")]
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -151,6 +151,8 @@ fn held(outbox: &Path, copied: &Path) -> Held {
     copy(outbox, copied);
     let mut settings = Settings::new(copied);
     settings.queues = vec!["logs".to_owned(), "traces".to_owned()];
+    // Its own lane gets nothing.
+    settings.ring_bytes = 64 << 10;
     let outbox = Outbox::open(settings).unwrap();
     let mut held = Held::default();
     let lanes = outbox.adopt();
@@ -309,7 +311,7 @@ fn undisturbed(session: &Session, dir: &Path) -> Held {
 #[test]
 fn what_a_killed_tap_observed_is_delivered_once_and_what_was_open_is_closed() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let rounds = number("FACTLINE_KILL_ROUNDS").unwrap_or(50);
+    let rounds = number("FACTLINE_KILL_ROUNDS").unwrap_or(15);
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let seed = number("FACTLINE_KILL_SEED").unwrap_or(now);
     println!("FACTLINE_KILL_SEED={seed}");
@@ -347,5 +349,5 @@ fn what_a_killed_tap_observed_is_delivered_once_and_what_was_open_is_closed() {
         }
     });
     println!("{rounds} kills: {ended:?} spans had ended, {closed:?} were closed as interrupted");
-    assert!(rounds < 20 || ended.into_inner() > 0 && closed.into_inner() > 0, "none of them in mid-session");
+    assert!(rounds < 10 || ended.into_inner() > 0 && closed.into_inner() > 0, "none of them in mid-session");
 }
