@@ -60,6 +60,8 @@ pub fn start_in(mut program: Command, setup: &Setup, command: &[String]) -> Runn
     let dir = tempfile::tempdir().unwrap();
     let mut process = program
         .args(["tap_process::role", "--exact", "--nocapture", "--test-threads=1"])
+        // Printing one takes longer than the relay waits for its observer.
+        .env("RUST_BACKTRACE", "0")
         .env("TAP_ROLE", dir.path())
         .env("TAP_COMMAND", serde_json::to_string(command).unwrap())
         .env("TAP_OBSERVER", setup.observer)
