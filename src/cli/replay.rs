@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, OK, PARTLY, terminal};
+use serde_json::Value;
+
+use super::shown::Keeper;
+use super::terminal::{self, Look};
+use super::tree::Tree;
+use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
 use crate::fact::Capture;
 use crate::jsonl::JsonLines;
-use crate::otel::{self, OtelLayer, Resource};
+use crate::otel::{self, OtelLayer, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::Telemetry;
 use crate::transcript::Transcript;
@@ -24,13 +29,18 @@ transcript gives the same bytes each time; without it, records go where the OTEL
 Examples:
   factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
+  factline replay --show --otlp-file out session.jsonl    # and a waterfall in the terminal
   factline replay --otlp-file out - < session.jsonl")]
 pub(super) struct Arguments {
     /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
     #[arg(long, value_name = "DIR")]
     otlp_file: Option<PathBuf>,
 
-    /// Say what came of it as JSON
+    /// Also print a waterfall of turns, tools and subagents
+    #[arg(long)]
+    show: bool,
+
+    /// Say what came of it as JSON, with --show also the turns
     #[arg(long)]
     json: bool,
 
@@ -48,11 +58,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         Ok(filter) => filter,
         Err(error) => return failed(&error.to_string()),
     };
+    let keeper = arguments.show.then(Keeper::default);
     let (layer, finish): (OtelLayer, Finish) = match &arguments.otlp_file {
         Some(dir) => match JsonLines::create(dir) {
             Ok(files) => {
                 let files = Arc::new(files);
-                (otel::layer(Arc::clone(&files), Resource::new("codex-app-server")), Finish::Files(files, dir.clone()))
+                let resource = Resource::new("codex-app-server");
+                (layer(keeper.as_ref(), Arc::clone(&files), resource), Finish::Files(files, dir.clone()))
             }
             Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
         },
@@ -62,7 +74,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 .map_err(|error| error.to_string())
                 .and_then(|config| Telemetry::start(&config).map_err(|error| error.to_string()));
             match started {
-                Ok(telemetry) => (telemetry.layer(), Finish::Delivery(Box::new(telemetry))),
+                Ok(telemetry) => {
+                    let layer = layer(keeper.as_ref(), telemetry.sink(), telemetry.resource());
+                    (layer, Finish::Delivery(Box::new(telemetry)))
+                }
                 Err(error) => return failed(&error),
             }
         }
@@ -91,7 +106,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             }
         }
     });
-    finish.run(arguments, &mut sum, &stopped)
+    let tree = keeper.map(|keeper| Tree::new(keeper.take()));
+    if let Some(tree) = tree.as_ref().filter(|_| !arguments.json) {
+        terminal::print(&waterfall::text(tree, Look::of_stdout()));
+    }
+    finish.run(arguments, &mut sum, tree.as_ref(), &stopped)
+}
+
+fn layer(keeper: Option<&Keeper>, sink: impl Sink, resource: Resource) -> OtelLayer {
+    match keeper {
+        Some(keeper) => keeper.layer(sink, resource),
+        None => otel::layer(sink, resource),
+    }
 }
 
 #[derive(Default, serde::Serialize)]
@@ -129,7 +155,7 @@ enum Finish {
 }
 
 impl Finish {
-    fn run(self, arguments: &Arguments, sum: &mut Sum, stopped: &AtomicBool) -> u8 {
+    fn run(self, arguments: &Arguments, sum: &mut Sum, tree: Option<&Tree>, stopped: &AtomicBool) -> u8 {
         let place = match self {
             Finish::Files(files, dir) => match files.finish() {
                 Ok((logs, spans)) => {
@@ -155,11 +181,20 @@ impl Finish {
                     ));
                 }
                 let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
-                format!("{delivered} records delivered to {}", if to.is_empty() { "nobody".into() } else { to.join(", ") })
+                format!(
+                    "{delivered} records delivered to {}",
+                    if to.is_empty() { "nobody".into() } else { to.join(", ") }
+                )
             }
         };
         if arguments.json {
-            println!("{}", serde_json::to_string(sum).unwrap_or_default());
+            let mut value = serde_json::to_value(&*sum).unwrap_or_default();
+            if let (Some(tree), Value::Object(value)) = (tree, &mut value)
+                && let Value::Object(shown) = listing::json(tree)
+            {
+                value.extend(shown);
+            }
+            terminal::print(&format!("{value}\n"));
         } else {
             eprintln!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts);
         }
