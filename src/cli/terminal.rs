@@ -116,9 +116,9 @@ impl Drop for Progress {
 /// A number as people say it, in at most five characters.
 pub(super) fn count(number: i64) -> String {
     match number {
-        ..10_000 => number.to_string(),
-        ..1_000_000 => format!("{:.1}k", number as f64 / 1e3),
-        ..1_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
+        n if n < 10_000 => number.to_string(),
+        n if n < 1_000_000 => format!("{:.1}k", number as f64 / 1e3),
+        n if n < 1_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
         _ => format!("{:.1}G", number as f64 / 1e9),
     }
 }
