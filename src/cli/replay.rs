@@ -1,6 +1,7 @@
 //! `factline replay`: recorded sessions become the same telemetry as live ones.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 let resource = Resource::new("codex-app-server");
                 (layer(keeper.as_ref(), Arc::clone(&files), resource), Finish::Files(files, dir.clone()))
             }
-            Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+            Err(error) => return failed(&unwritable(&dir, &error)),
         },
         None => {
             let started = common
@@ -133,7 +134,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, path: &std::path::Path, replayed: &Replayed) {
+    fn add(&mut self, path: &Path, replayed: &Replayed) {
         self.transcripts += 1;
         self.messages += replayed.messages;
         self.unreadable += replayed.unreadable;
@@ -162,7 +163,7 @@ impl Finish {
                     (sum.logs, sum.spans) = (Some(logs), Some(spans));
                     format!("{logs} log records and {spans} spans are in {}", dir.display())
                 }
-                Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+                Err(error) => return failed(&unwritable(&dir, &error)),
             },
             Finish::Delivery(telemetry) => {
                 let complete = deliver(&telemetry, stopped);
@@ -223,6 +224,14 @@ fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
             return false;
         }
     }
+}
+
+fn unwritable(dir: &Path, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space, or name another directory with --otlp-file",
+        _ => "name a directory that this user may write with --otlp-file",
+    };
+    format!("cannot write into {}: {error}; {advice}", dir.display())
 }
 
 fn failed(message: &str) -> u8 {
