@@ -7,6 +7,7 @@ mod listing;
 mod replay;
 mod shown;
 mod status;
+mod stdin;
 mod tap;
 mod terminal;
 mod tree;
@@ -68,9 +69,17 @@ enum Command {
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),
     /// Look at what waits for delivery, or deliver it
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "\
+Examples:
+  factline outbox status
+  factline outbox flush --timeout 60")]
     Outbox(Outbox),
     /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  factline completions bash > ~/.local/share/bash-completion/completions/factline
+  factline completions zsh > ~/.zfunc/_factline
+  factline completions fish > ~/.config/fish/completions/factline.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -108,7 +117,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "factline", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "factline", &mut script);
+            terminal::print(&String::from_utf8_lossy(&script));
             OK
         }
     }

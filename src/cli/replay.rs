@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use serde_json::Value;
 
 use super::shown::Keeper;
+use super::stdin::Stdin;
 use super::terminal::{self, Look};
 use super::tree::Tree;
 use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
@@ -45,13 +46,14 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 
+    /// Leave the rest to the outbox when delivery has not moved for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
+
     /// Recorded sessions; `-` is standard input
     #[arg(required = true, value_name = "TRANSCRIPT")]
     transcripts: Vec<PathBuf>,
 }
-
-/// How long a replay waits for delivery before it leaves the rest to the outbox, when nothing moves.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let stopped = stop_on_signals();
@@ -91,7 +93,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             if stopped.load(Ordering::Relaxed) {
                 break;
             }
-            let outcome = Transcript::open(path).and_then(|mut transcript| {
+            let opened = match path.as_os_str() == "-" {
+                true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
+                false => Transcript::open(path),
+            };
+            let outcome = opened.and_then(|mut transcript| {
                 replay(&mut transcript, Capture::NONE, |messages| {
                     progress.tell(|| format!("{}: {messages} messages", path.display()));
                     !stopped.load(Ordering::Relaxed)
@@ -131,6 +137,8 @@ struct Sum {
     spans: Option<u64>,
     delivered: Option<u64>,
     waiting: Option<bool>,
+    #[serde(skip)]
+    undelivered: bool,
 }
 
 impl Sum {
@@ -166,7 +174,7 @@ impl Finish {
                 Err(error) => return failed(&unwritable(&dir, &error)),
             },
             Finish::Delivery(telemetry) => {
-                let complete = deliver(&telemetry, stopped);
+                let complete = deliver(&telemetry, stopped, Duration::from_secs(arguments.timeout));
                 let report = telemetry.report();
                 let delivered = report.iter().map(|route| route.delivered).sum();
                 (sum.delivered, sum.waiting) = (Some(delivered), Some(!complete));
@@ -181,11 +189,24 @@ impl Finish {
                         telemetry.outbox().dir().display()
                     ));
                 }
+                let lost: u64 = report.iter().flat_map(|route| route.lost.values()).sum();
+                if lost > 0 {
+                    let why = report
+                        .iter()
+                        .find(|route| !route.lost.is_empty())
+                        .and_then(|it| it.last_error.as_deref());
+                    terminal::warn(&format!(
+                        "records refused for good: {lost} ({})",
+                        why.unwrap_or("no reason given")
+                    ));
+                }
+                sum.undelivered = !complete || lost > 0;
                 let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
-                format!(
-                    "{delivered} records delivered to {}",
-                    if to.is_empty() { "nobody".into() } else { to.join(", ") }
-                )
+                if to.is_empty() {
+                    terminal::warn("no telemetry is sent: OTEL_SDK_DISABLED or OTEL_*_EXPORTER says so");
+                }
+                let to = if to.is_empty() { "nobody".to_owned() } else { to.join(", ") };
+                format!("{delivered} records delivered to {to}")
             }
         };
         if arguments.json {
@@ -197,9 +218,14 @@ impl Finish {
             }
             terminal::print(&format!("{value}\n"));
         } else {
-            eprintln!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts);
+            terminal::tell(&format!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts));
+        }
+        if stopped.load(Ordering::Relaxed) {
+            terminal::warn("interrupted; what was read up to then is kept");
+            return FAILED;
         }
         match (sum.failed, sum.unreadable) {
+            _ if sum.undelivered => FAILED,
             (0, 0) => OK,
             (0, _) => PARTLY,
             _ => FAILED,
@@ -208,7 +234,7 @@ impl Finish {
 }
 
 // As long as something moves, and a while longer.
-fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
+fn deliver(telemetry: &Telemetry, stopped: &AtomicBool, patience: Duration) -> bool {
     let mut progress = terminal::Progress::new();
     let mut last = (0, Instant::now());
     loop {
@@ -220,7 +246,7 @@ fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
         if delivered != last.0 {
             last = (delivered, Instant::now());
         }
-        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > PATIENCE {
+        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > patience {
             return false;
         }
     }

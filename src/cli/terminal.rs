@@ -30,6 +30,11 @@ pub(super) fn print(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// Says on standard error how it went, with nobody left to tell if that is gone.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+}
+
 /// Whether the user allows colours (<https://no-color.org>).
 pub(super) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
