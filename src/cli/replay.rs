@@ -69,7 +69,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 let resource = Resource::new("codex-app-server");
                 (layer(keeper.as_ref(), Arc::clone(&files), resource), Finish::Files(files, dir.clone()))
             }
-            Err(error) => return failed(&unwritable(&dir, &error)),
+            Err(error) => return failed(&unwritable(dir, &error)),
         },
         None => {
             let started = common
