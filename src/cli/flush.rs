@@ -53,10 +53,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         }
     };
     progress.end();
+    // The end tries once more, and what it meets belongs to the report.
+    let closed = telemetry.stop();
     let report = telemetry.report();
     let delivered: u64 = report.iter().map(|route| route.delivered).sum();
     let lost: u64 = report.iter().flat_map(|route| route.lost.values()).sum();
-    let closed = telemetry.stop();
     if arguments.json {
         let lanes = adopted.as_ref().ok();
         let said =
