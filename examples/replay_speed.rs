@@ -31,7 +31,8 @@ fn main() -> std::io::Result<()> {
     let program = program.ancestors().nth(2).unwrap_or(Path::new(".")).join("factline");
     let out = std::env::temp_dir().join(format!("factline-replay-speed-{}", std::process::id()));
     let started = Instant::now();
-    let status = Command::new(program).args(["replay", "--otlp-file"]).arg(&out).args(&transcripts).status()?;
+    let status =
+        Command::new(program).args(["replay", "--otlp-file"]).arg(&out).args(&transcripts).status()?;
     let took = started.elapsed();
     let sessions = transcripts.len();
     println!("{sessions} sessions, {:.1} MB, {:.3} s ({status})", bytes as f64 / 1e6, took.as_secs_f64());

@@ -69,10 +69,13 @@ enum Command {
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),
     /// Look at what waits for delivery, or deliver it
-    #[command(subcommand, after_help = "\
+    #[command(
+        subcommand,
+        after_help = "\
 Examples:
   factline outbox status
-  factline outbox flush --timeout 60")]
+  factline outbox flush --timeout 60"
+    )]
     Outbox(Outbox),
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -149,11 +152,12 @@ impl Common {
 
     /// The filter: flag, then environment, then `info`.
     fn filter(&self) -> Result<tracing_subscriber::EnvFilter, filter::BadFilter> {
-        let (text, origin) = match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
-            (Some(flag), _) => (flag.clone(), "--filter"),
-            (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
-            (None, None) => ("info".to_owned(), "default"),
-        };
+        let (text, origin) =
+            match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
+                (Some(flag), _) => (flag.clone(), "--filter"),
+                (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
+                (None, None) => ("info".to_owned(), "default"),
+            };
         filter::parse(&text, origin)
     }
 }

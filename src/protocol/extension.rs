@@ -287,10 +287,9 @@ impl Observer {
             for (id, enabled) in changed {
                 self.plugin_state(now, &id, state(enabled));
             }
-        } else if let (Some(id), Some(enabled)) = (
-            path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")),
-            value.as_bool(),
-        ) {
+        } else if let (Some(id), Some(enabled)) =
+            (path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")), value.as_bool())
+        {
             let id = id.trim_matches('"').to_owned();
             self.plugin_state(now, &id, state(enabled));
         }
@@ -381,24 +380,26 @@ impl Observer {
     /// Hooks whose turn is over and that nobody saw end.
     pub(super) fn close_hooks(&mut self, now: Now) {
         let over = |hook: &OpenHook| !self.turns.contains_key(&hook.turn);
-        let mut keys: Vec<_> =
-            self.hooks.iter().filter(|(_, hook)| over(hook)).map(|(key, hook)| (hook.started, key.clone())).collect();
+        let mut keys: Vec<_> = self
+            .hooks
+            .iter()
+            .filter(|(_, hook)| over(hook))
+            .map(|(key, hook)| (hook.started, key.clone()))
+            .collect();
         keys.sort_unstable();
         for (_, key) in keys {
             let Some(hook) = self.hooks.remove(&key) else { continue };
             let end = End { time: now.time.max(hook.started), observed: now.observed, ..End::default() };
-            let fact = HookEnd {
-                status: "interrupted".into(),
-                end_observed: Some(false),
-                ..HookEnd::default()
-            };
+            let fact =
+                HookEnd { status: "interrupted".into(), end_observed: Some(false), ..HookEnd::default() };
             fact.end(&hook.span, &end, self.capture);
         }
     }
 
     pub(super) fn guardian_reviewed(&mut self, now: Now, notice: &GuardianNotice<'_>) {
         let review = notice.review.as_ref();
-        let turn = some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
+        let turn =
+            some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
         let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
         let took = notice.completed_at_ms.zip(notice.started_at_ms);
         let fact = GuardianReviewed {
@@ -465,7 +466,9 @@ fn plugin_parts(id: &str) -> (&str, Option<&str>) {
 // `$name` in a prompt, where name is letters, digits, `-`, `_` and `:`.
 fn dollar_names(text: &str) -> impl Iterator<Item = &str> {
     text.split('$').skip(1).take(256).filter_map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':'))).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':')))
+            .unwrap_or(rest.len());
         rest.get(..end).map(|name| name.trim_end_matches(':')).filter(|name| !name.is_empty())
     })
 }

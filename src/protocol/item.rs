@@ -47,14 +47,24 @@ impl Observer {
         if self.items.contains_key(&key) {
             return self.count("repeated");
         }
-        let started = item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
+        let started =
+            item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
         self.open_item(now, item, thread, &key, kind, started);
     }
 
-    fn open_item(&mut self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String), kind: ToolName, started: u64) {
+    fn open_item(
+        &mut self,
+        now: Now,
+        item: &Item<'_>,
+        thread: &str,
+        key: &(String, String),
+        kind: ToolName,
+        started: u64,
+    ) {
         let (turn, id) = key;
         // Items may come before their turn starts; the end knows better. A parent that never comes would dangle.
-        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
+        let (trace, parent) =
+            self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
         let span_id = ids::span_id(trace, SpanKind::Item, turn, id);
         let envelope = Envelope { time: started, trace, span: span_id, parent, ..self.envelope(now, None) };
         let agent = self.threads.get(thread).and_then(|thread| thread.agent.clone());
@@ -73,7 +83,11 @@ impl Observer {
                     mcp_method: mcp.then(|| "tools/call".into()),
                     mcp_server: some(&item.server).map(|it| bounded(it, 128).into()),
                     plugin_id: some(&item.plugin_id).map(|it| bounded(it, 256).into()),
-                    connector_id: item.app_context.as_ref().and_then(|app| some(&app.connector_id)).map(Text::from),
+                    connector_id: item
+                        .app_context
+                        .as_ref()
+                        .and_then(|app| some(&app.connector_id))
+                        .map(Text::from),
                     arguments: self.arguments(item).map(Text::from),
                     cwd: some(&item.cwd).map(Text::from),
                 };
@@ -125,7 +139,8 @@ impl Observer {
         let Some(kind) = tool_name(item) else { return };
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
         let key = (turn, text(&item.id).to_owned());
-        let completed = item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let completed =
+            item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
         if !self.items.contains_key(&key) {
             // Only an end that says when it began can stand for the whole; a repeated one has no open start.
             let began = item.started_at_ms.map(|ms| ms.saturating_mul(1_000_000));
@@ -152,7 +167,8 @@ impl Observer {
         };
         if open.what == What::Compaction {
             let after = self.threads.get(thread).and_then(|thread| thread.in_use);
-            let fact = CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
+            let fact =
+                CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
             return fact.end(&open.span, &end, self.capture);
         }
         if let Some(turn) = self.turns.get_mut(&key.0) {
@@ -199,9 +215,19 @@ impl Observer {
             lines_added: lines.map(|(added, _)| added),
             lines_removed: lines.map(|(_, removed)| removed),
             actions: actions.take(32).collect(),
-            search_action: item.action.as_ref().and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
+            search_action: item
+                .action
+                .as_ref()
+                .and_then(|action| some(&action.kind))
+                .map(|it| bounded(it, 64).into()),
             result: self.result(item).map(Text::from),
-            paths: changes.iter().copied().flatten().map(|change| bounded(text(&change.path), 1024)).take(256).collect(),
+            paths: changes
+                .iter()
+                .copied()
+                .flatten()
+                .map(|change| bounded(text(&change.path), 1024))
+                .take(256)
+                .collect(),
             ..ToolEnd::default()
         }
     }
@@ -314,8 +340,15 @@ impl Observer {
         self.end_compactions_as(now, turn, "interrupted", None);
     }
 
-    fn end_compactions_as(&mut self, now: Now, turn: &str, status: &'static str, error: Option<&'static str>) {
-        let of = |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
+    fn end_compactions_as(
+        &mut self,
+        now: Now,
+        turn: &str,
+        status: &'static str,
+        error: Option<&'static str>,
+    ) {
+        let of =
+            |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
         let keys: Vec<_> = self.items.iter().filter(of).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let Some(item) = self.items.remove(&key) else { continue };

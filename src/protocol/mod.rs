@@ -324,7 +324,14 @@ impl Observer {
         }
     }
 
-    fn client_answered(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId, answer: &Answer<'_>) {
+    fn client_answered(
+        &mut self,
+        connection: u64,
+        now: Now,
+        asked: &Asked,
+        id: &RequestId,
+        answer: &Answer<'_>,
+    ) {
         match (asked.method, answer) {
             ("initialize", Answer::Result(result)) => self.initialized(connection, now, asked, id, result),
             ("thread/start" | "thread/resume" | "thread/fork", Answer::Result(result)) => {

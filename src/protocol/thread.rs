@@ -146,7 +146,8 @@ impl Observer {
             })),
             None => self.threads.get(source.unwrap_or(id))?.last_turn,
         });
-        let (model, provider, agent) = (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
+        let (model, provider, agent) =
+            (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
         let state = self.thread(id, now);
         state.connection = connection;
         state.parent = some(&thread.parent_thread_id).map(str::to_owned);

@@ -324,7 +324,8 @@ impl Observer {
         };
         let open = start.start(&envelope, self.capture);
         if review.is_none() {
-            configured(&of, &asked.config, thread_id, id).emit(&self.envelope(now, Some((trace, span))), self.capture);
+            configured(&of, &asked.config, thread_id, id)
+                .emit(&self.envelope(now, Some((trace, span))), self.capture);
         }
         if review.is_some() {
             self.aliases.insert(own_id.to_owned(), id.to_owned());
@@ -370,10 +371,16 @@ impl Observer {
         let failed = text(&turn.status) == "failed";
         let kind = error.map(error_kind);
         let mut fact = TurnEnd {
-            status: if turn.status.is_some() { text(&turn.status).to_owned().into() } else { "completed".into() },
+            status: if turn.status.is_some() {
+                text(&turn.status).to_owned().into()
+            } else {
+                "completed".into()
+            },
             duration_s: turn.duration_ms.map(|ms| ms as f64 / 1e3),
             completed_at: turn.completed_at,
-            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, 4096).to_owned().into()),
+            message: error
+                .and_then(|error| some(&error.message))
+                .map(|it| bounded(it, 4096).to_owned().into()),
             ..TurnEnd::default()
         };
         if failed {
@@ -408,7 +415,8 @@ impl Observer {
         fact.first_token_s = turn.first_token.map(|at| seconds(at.saturating_sub(started)));
         let status = fact.status.clone();
         let error = fact.error_type.clone();
-        let end = End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
+        let end =
+            End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
         match &turn.caused_by {
             None => fact.end(&turn.open, &end, self.capture),
             Some(cause) => {
@@ -441,7 +449,10 @@ impl Observer {
             state.active = None;
         }
         self.end_compactions(now, id);
-        self.finish_turn(id, Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time });
+        self.finish_turn(
+            id,
+            Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time },
+        );
     }
 
     fn finish_turn(&mut self, id: &str, finished: Finished) {
@@ -485,11 +496,8 @@ impl Observer {
     fn interrupt(&mut self, now: Now, ids: Vec<String>) {
         // Children first, so that a parent's last call is still open for them.
         for id in ids {
-            let fact = TurnEnd {
-                status: "interrupted".into(),
-                end_observed: Some(false),
-                ..TurnEnd::default()
-            };
+            let fact =
+                TurnEnd { status: "interrupted".into(), end_observed: Some(false), ..TurnEnd::default() };
             self.close_turn(now, &id, fact, None);
         }
     }
@@ -497,8 +505,12 @@ impl Observer {
     /// Ends the turns of a connection, or all, as interrupted at the last time anything was seen.
     pub(super) fn close_turns(&mut self, now: Now, connection: Option<u64>) {
         let of = |turn: &Turn| connection.is_none_or(|it| turn.connection == it);
-        let mut ids: Vec<(u64, String)> =
-            self.turns.iter().filter(|(_, turn)| of(turn)).map(|(id, turn)| (turn.started, id.clone())).collect();
+        let mut ids: Vec<(u64, String)> = self
+            .turns
+            .iter()
+            .filter(|(_, turn)| of(turn))
+            .map(|(id, turn)| (turn.started, id.clone()))
+            .collect();
         ids.sort_unstable();
         let ids = ids.into_iter().rev().map(|(_, id)| id).collect();
         self.interrupt(now, ids);
@@ -635,7 +647,12 @@ impl Observer {
     }
 }
 
-fn configured<'a>(of: &'a super::Thread, asked: &'a Config, thread: &'a str, turn: &'a str) -> TurnConfigured<'a> {
+fn configured<'a>(
+    of: &'a super::Thread,
+    asked: &'a Config,
+    thread: &'a str,
+    turn: &'a str,
+) -> TurnConfigured<'a> {
     let either = |asked: &'a Option<String>, of: &'a Option<String>| {
         asked.as_deref().or(of.as_deref()).map(Text::from)
     };
