@@ -1,5 +1,6 @@
 //! `factline demo` and the waterfall: what is shown, and that nothing is sent.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;

@@ -1,5 +1,6 @@
 //! What the program says about itself.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;

@@ -1,5 +1,6 @@
 //! Long input takes little memory.
 #![cfg(all(feature = "cli", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;

@@ -1,6 +1,7 @@
 //! With default settings, what is private is in nothing that factline writes: not in telemetry, the outbox, a log, a
 //! message.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;
@@ -224,7 +225,7 @@ fn a_wrong_endpoint_or_header_is_not_repeated() {
     }
     let headers = [
         format!("authorization={SECRET}\u{7f}"),
-        format!("{SECRET}"),
+        SECRET.to_owned(),
         format!("a b={SECRET}"),
         format!("a=%zz{SECRET}"),
     ];

@@ -1,5 +1,6 @@
 //! `factline replay` on input that is not as it should be: what is wrong is said, what is good is written.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;
@@ -118,7 +119,7 @@ fn odd_lines_are_counted_and_passed_over() {
     let first_line = SESSION.find('\n').unwrap() + 1;
     for (line, reason) in odd {
         let content =
-            [SESSION[..first_line].as_bytes(), line, b"\n", SESSION[first_line..].as_bytes()].concat();
+            [&SESSION.as_bytes()[..first_line], line, b"\n", &SESSION.as_bytes()[first_line..]].concat();
         let ran = replay_file(&around, content);
         if reason.is_empty() {
             ran.must(if ran.code == Some(0) { 0 } else { 3 }, &[]);

@@ -1,5 +1,6 @@
 //! `factline tap` and the outbox behind it: whatever happens to telemetry, the command runs as it would alone.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/cli.rs"]
 mod cli;
