@@ -7,9 +7,12 @@
 
 mod approval;
 mod connection;
+mod errors;
 mod extension;
 mod frame;
+mod hash;
 mod item;
+mod known;
 mod methods;
 mod thread;
 mod turn;
@@ -163,7 +166,9 @@ pub struct Observer {
     finished_order: VecDeque<String>,
     items: HashMap<(String, String), OpenItem>,
     hooks: HashMap<String, extension::OpenHook>,
-    catalogue: extension::Catalogue,
+    home: Option<String>,
+    imports: VecDeque<(String, Option<String>, Option<String>)>,
+    catalogue: known::Catalogue,
     wakes: HashMap<String, Vec<item::Wake>>,
     waiting: Vec<turn::Waiting>,
     without_token: usize,
@@ -276,8 +281,11 @@ impl Observer {
             traceparent: call.traceparent.as_deref().and_then(crate::fact::ids::traceparent),
         };
         match sender {
+            Sender::Server if method == "mcpServer/elicitation/request" => self.elicited(now, &read(call.params)),
             Sender::Server => self.server_asked(connection, now, &call, &id),
             Sender::Client if method == "turn/start" => self.turn_requested(connection, now, &asked, &id),
+            Sender::Client if method == "thread/compact/start" => self.turn_asked_alone(&asked, "compaction"),
+            Sender::Client if method == "thread/shellCommand" => self.turn_asked_alone(&asked, "user_shell"),
             Sender::Client => {}
         }
         let limit = self.limits.requests;
@@ -332,7 +340,10 @@ impl Observer {
             ("turn/steer", _) => self.steer_answered(connection, now, asked, id, answer),
             ("turn/interrupt", Answer::Result(_)) => self.interrupt_answered(asked),
             ("thread/compact/start", Answer::Result(_)) => self.compaction_asked(asked),
+            ("thread/compact/start", Answer::Error(_)) => self.turn_refused_alone(asked, "compaction"),
+            ("thread/shellCommand", Answer::Error(_)) => self.turn_refused_alone(asked, "user_shell"),
             ("thread/unsubscribe", Answer::Result(_)) => {}
+            ("model/list", Answer::Result(result)) => self.models_listed(now, result),
             (method, _) => self.extension_answered(method, now, asked, answer),
         }
     }
@@ -388,6 +399,10 @@ impl Observer {
             "thread/unarchived" => self.thread_archived(now, call, "unarchived"),
             "thread/closed" => self.thread_closed(now, call, "closed"),
             "thread/deleted" => self.thread_closed(now, call, "deleted"),
+            "turn/diff/updated" => self.diff_updated(&read(call.params)),
+            "thread/settings/updated" => self.settings_updated(now, &read(call.params)),
+            "thread/realtime/started" => self.voice_started(now, &read(call.params)),
+            "warning" => self.warned(now, &read(call.params)),
             "externalAgentConfig/import/completed" => self.imported(now, &read(call.params)),
             _ => {}
         }
