@@ -1,6 +1,8 @@
 //! factline: the flight recorder for coding agents.
 #![recursion_limit = "512"]
 
+#[cfg(feature = "analytics")]
+pub mod analytics;
 #[cfg(feature = "deliver")]
 pub mod config;
 #[cfg(feature = "deliver")]
