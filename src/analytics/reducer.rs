@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::analytics::event::{Client, Event, Label, Runtime};
 use crate::fact::vocabulary::{ApprovalRequested, ConnectionStart};
 use crate::fact::{End, Envelope, Fact, Text};
-use state::{Config, Connection, Thread, label};
+use state::{Connection, Thread, label};
 use window::{Window, identity};
 
 /// How much the reducer remembers.

@@ -7,7 +7,7 @@ use super::errors::snake_case;
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
-use crate::fact::{Class, End, Ends, Envelope, Kind, Point, Starts, Text};
+use crate::fact::{Class, End, Ends, Envelope, Kind, List, Point, Starts, Text};
 
 /// An item whose span is open.
 #[derive(Debug)]
@@ -202,6 +202,9 @@ impl Observer {
             Some(_) => None,
             None => query.then_some(1),
         };
+        // What the item names at its end; one that names nobody then may have at its start.
+        let receivers = item.receiver_thread_ids.iter().flatten().map(|id| &*id.0);
+        let named: List<'_> = receivers.chain(some(&item.agent_thread_id)).take(256).collect();
         let states = item.agents_states.as_ref();
         let count_states = |wanted: &[&str]| {
             Some(states?.values().filter(|state| wanted.contains(&text(&state.status))).count() as u64)
@@ -229,7 +232,7 @@ impl Observer {
             agent_count: states.map(|all| all.len() as u64),
             agents_completed: count_states(&["completed"]),
             agents_failed: count_states(&["errored", "shutdown", "notFound"]),
-            agents: open.agents.iter().map(String::as_str).collect(),
+            agents: if named.0.is_empty() { open.agents.iter().map(String::as_str).collect() } else { named },
             agent_model: some(&item.model).map(|it| bounded(it, 128).into()),
             agent_effort: some(&item.reasoning_effort).map(|it| bounded(it, 64).into()),
             added: changed("add"),

@@ -56,7 +56,8 @@ impl Reducer {
         let elicited = turn.elicited.iter().position(|(item, _)| **item == *start.call_id);
         let elicited = elicited.map(|at| turn.elicited.swap_remove(at).1.into_string());
         let own = Own {
-            root: turn.root.as_deref().map(str::to_owned),
+            // A review's turn has no cause that its items would name.
+            root: turn.root.as_deref().filter(|_| turn.kind != Kind::Review).map(str::to_owned),
             trigger: turn.trigger.clone(),
             connection: turn.connection,
             config: turn.config.as_ref().map(|config| (config.model.clone(), config.effort.clone())),
@@ -147,7 +148,13 @@ impl Reducer {
         base.duration_ms = Some(base.completed_at_ms - base.started_at_ms);
         base.execution_duration_ms = base.duration_ms;
         let agent: Option<Box<str>> = fact.agents.0.first().map(|agent| Box::from(&**agent));
-        let event = collaboration(base, start, fact);
+        let mut event = collaboration(base, start, fact);
+        if let Event::CollabAgentToolCall(call) = &mut event
+            && activity == "started"
+        {
+            // The one that was just made.
+            call.agent_state_count = Some(1);
+        }
         match agent.filter(|_| activity == "interacted") {
             Some(agent) => {
                 self.undecided.push((agent, (&*start.thread_id).into(), event));
