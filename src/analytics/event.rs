@@ -183,6 +183,19 @@ events! {
     ImportFailure = "codex_onboarding_external_agent_import_failure", Onboarding;
 }
 
+impl Event {
+    /// Whether the server sends it also when it is logged in with an API key: those that tell of a plugin.
+    pub fn is_sent_with_api_key(&self) -> bool {
+        match self {
+            Event::SkillInvocation(event) => event.event_params.plugin_id.is_some(),
+            Event::PluginUsed(event) => event.plugin.plugin_id.is_some(),
+            Event::McpToolCall(event) => event.plugin_id.is_some(),
+            Event::ArtifactOperation(_) | Event::PluginMeasurement(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl SkillInvocation {
     // The only event with members beside `event_params`.
     fn wire<S: Serializer>(&self, name: &'static str, serializer: S) -> Result<S::Ok, S::Error> {

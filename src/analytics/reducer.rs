@@ -24,9 +24,12 @@ use crate::fact::{End, Envelope, Fact, Text};
 use state::{Connection, Thread, label};
 use window::{Window, identity};
 
-/// How much the reducer remembers.
+/// How much the reducer remembers, and what it leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Whether all events are made of a server that is logged in with an API key. The server itself then sends
+    /// only those that tell of a plugin.
+    pub with_api_key: bool,
     /// Connections, the ended ones included.
     pub connections: usize,
     /// Threads.
@@ -44,6 +47,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            with_api_key: false,
             connections: 4096,
             threads: 65_536,
             unknown_threads: 256,
@@ -102,7 +106,8 @@ impl Reducer {
     }
 
     /// Everything that gave no event though it might have, by reason: `missing_context` (nothing is known of
-    /// its thread or connection), `repeated`, `forgotten` (beyond the limits), `item_without_turn`.
+    /// its thread or connection), `api_key` (see
+    /// [`Limits::with_api_key`]), `repeated`, `forgotten` (beyond the limits), `item_without_turn`.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
     }
@@ -128,7 +133,7 @@ impl Reducer {
         } else {
             self.said(envelope, fact);
         }
-        std::mem::take(&mut self.out)
+        self.take(thread)
     }
 
     /// The end of what `start` began.
@@ -150,7 +155,23 @@ impl Reducer {
             let held = Held::Ended(begun.clone(), start.clone(), end.clone(), fact.clone());
             self.hold(thread, held);
         }
-        std::mem::take(&mut self.out)
+        self.take(thread)
+    }
+
+    fn take(&mut self, thread: &str) -> Vec<Event> {
+        if self.out.is_empty() {
+            return Vec::new();
+        }
+        let mut events = std::mem::take(&mut self.out);
+        let of_thread = self.threads.get(thread).map(|thread| thread.connection);
+        let connection = of_thread.or(self.connection_order.back().copied());
+        let state = connection.and_then(|id| self.connections.get(&id));
+        if state.is_some_and(|connection| connection.api_key) && !self.limits.with_api_key {
+            let all = events.len();
+            events.retain(Event::is_sent_with_api_key);
+            *self.counts.entry("api_key").or_default() += (all - events.len()) as u64;
+        }
+        events
     }
 
     fn is_new(&mut self, numbers: &[u64], fact: &Fact<'_>) -> bool {
@@ -174,6 +195,11 @@ impl Reducer {
             Fact::ApprovalResolved(fact) => self.approval_resolved(envelope, fact),
             Fact::GuardianReviewed(fact) => self.guardian_reviewed(fact),
             Fact::GoalChanged(fact) => self.goal_changed(envelope, fact),
+            Fact::AccountChanged(fact) => {
+                if let Some(connection) = self.connections.get_mut(&fact.connection_id) {
+                    connection.api_key = fact.auth_mode.as_deref() == Some("apikey");
+                }
+            }
             Fact::ModelListed(fact) => self.model_listed(fact),
             Fact::ModelUnknown(fact) => self.model_unknown(fact),
             Fact::VoiceStarted(fact) => self.voice_started(fact),
@@ -243,20 +269,20 @@ impl Reducer {
         *self.counts.entry("missing_context").or_default() += held as u64;
     }
 
-    // What was said of a thread before it was known. Only a subagent's thread is spoken of before: of any other,
-    // what was said belongs to a time that nobody observed.
-    fn release(&mut self, thread: &str, is_subagent: bool) {
+    // What was said of a thread before it was known. Of one that is new that is all there is; of one that was
+    // resumed it is a part of something that nobody observed from its beginning.
+    fn release(&mut self, thread: &str, is_new: bool) {
         if !self.unknown.contains_key(thread) {
             return;
         }
         self.unknown_order.retain(|id| **id != *thread);
-        if !is_subagent {
-            return self.give_up(thread);
-        }
         for held in self.unknown.remove(thread).unwrap_or_default() {
             match held {
-                Held::Said(envelope, fact) => self.said(&envelope, &fact),
-                Held::Ended(begun, start, end, fact) => self.ended(&begun, &start, &end, &fact),
+                Held::Said(envelope, fact) if is_new || matches!(fact, Fact::ModelUnknown(_) | Fact::VoiceStarted(_)) => {
+                    self.said(&envelope, &fact);
+                }
+                Held::Ended(begun, start, end, fact) if is_new => self.ended(&begun, &start, &end, &fact),
+                Held::Said(..) | Held::Ended(..) => self.count("missing_context"),
             }
         }
     }
@@ -340,6 +366,7 @@ fn relevant<'b>(fact: &'b Fact<'_>) -> Option<&'b str> {
         Fact::Notification(fact) if fact.method == "turn/plan/updated" => some(&fact.thread_id),
         Fact::Request(fact) if fact.method == "item/tool/requestUserInput" => some(&fact.thread_id),
         Fact::ConnectionStart(_)
+        | Fact::AccountChanged(_)
         | Fact::ModelListed(_)
         | Fact::PluginStateChanged(_)
         | Fact::PluginInstallFailed(_)

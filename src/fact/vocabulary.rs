@@ -481,6 +481,14 @@ facts! {
             product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
         }
 
+        /// The server told how it is logged in.
+        AccountChanged = "codex.account.changed", "factline::account", DEBUG {
+            /// The connection it was told on.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// How it is logged in: `chatgpt`, `apikey`, ...; absent where it is not.
+            auth_mode: Option<Text<'a>> = "codex.account.auth_mode", Operational;
+        }
+
         /// A model, as the server lists it.
         ModelListed = "codex.model.listed", "factline::model", DEBUG {
             /// The model.

@@ -10,8 +10,8 @@ use super::frame::RequestId;
 use super::wire::{InitializeParams, InitializeResult, read, some, text};
 use super::{Ended, Now, Observer, Sender, Transport, bounded};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{ConnectionEnd, ConnectionStart};
-use crate::fact::{End, Ends, Envelope, Starts, Text};
+use crate::fact::vocabulary::{AccountChanged, ConnectionEnd, ConnectionStart};
+use crate::fact::{End, Ends, Envelope, Point, Starts, Text};
 
 /// One connection.
 #[derive(Debug, Default)]
@@ -184,6 +184,12 @@ impl Observer {
         let envelope =
             Envelope { time: asked.at, observed: now.observed, trace, span: span_id, ..Envelope::default() };
         state.span = Some(start.start(&envelope, capture));
+    }
+
+    pub(super) fn account_changed(&mut self, connection: u64, now: Now, mode: Option<&str>) {
+        let mode = mode.map(|mode| bounded(mode, 64).to_ascii_lowercase().into());
+        let fact = AccountChanged { connection_id: connection, auth_mode: mode };
+        fact.emit(&self.envelope(now, None), self.capture);
     }
 
     /// A connection ended. Turns end with it where the server process does: always over stdio.

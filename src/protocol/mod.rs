@@ -30,7 +30,7 @@ use connection::{Asked, Connection};
 use item::OpenItem;
 use thread::Thread;
 use turn::{Finished, Turn};
-use wire::{Subject, read, some};
+use wire::{AccountNotice, AccountResult, Subject, read, some};
 
 /// Who sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -343,6 +343,12 @@ impl Observer {
             ("thread/compact/start", Answer::Error(_)) => self.turn_refused_alone(asked, "compaction"),
             ("thread/shellCommand", Answer::Error(_)) => self.turn_refused_alone(asked, "user_shell"),
             ("thread/unsubscribe", Answer::Result(_)) => {}
+            ("account/read", Answer::Result(result)) => {
+                let account = read::<AccountResult<'_>>(Some(result)).account.unwrap_or_default();
+                if let Some(kind) = some(&account.kind) {
+                    self.account_changed(connection, now, Some(kind));
+                }
+            }
             ("model/list", Answer::Result(result)) => self.models_listed(now, result),
             (method, _) => self.extension_answered(method, now, asked, answer),
         }
@@ -400,6 +406,10 @@ impl Observer {
             "thread/closed" => self.thread_closed(now, call, "closed"),
             "thread/deleted" => self.thread_closed(now, call, "deleted"),
             "turn/diff/updated" => self.diff_updated(&read(call.params)),
+            "account/updated" => {
+                let notice: AccountNotice<'_> = read(call.params);
+                self.account_changed(connection, now, some(&notice.auth_mode));
+            }
             "thread/settings/updated" => self.settings_updated(now, &read(call.params)),
             "thread/realtime/started" => self.voice_started(now, &read(call.params)),
             "warning" => self.warned(now, &read(call.params)),

@@ -107,6 +107,9 @@ wire! {
         thread_id: Word<'a>, turn_id: Word<'a>, server_name: Word<'a>, mode: Word<'a>,
         #[serde(rename = "_meta")] meta: Value,
     }
+    AccountNotice { auth_mode: Word<'a>, }
+    AccountResult { account: AccountKind<'a>, }
+    AccountKind { #[serde(rename = "type")] kind: Word<'a>, }
     ListedModel { id: Word<'a>, model: Word<'a>, default_reasoning_effort: Word<'a>, }
     Resolved { thread_id: Word<'a>, request_id: &'a RawValue, }
     ErrorNotice { error: TurnError<'a>, will_retry: bool, thread_id: Word<'a>, turn_id: Word<'a>, }

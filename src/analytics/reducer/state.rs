@@ -11,6 +11,8 @@ use crate::fact::vocabulary::{ConnectionStart, ThreadInitialized, TurnConfigured
 pub(super) struct Connection {
     pub client: Arc<Client>,
     pub runtime: Arc<Runtime>,
+    /// Whether the server behind it is logged in with an API key.
+    pub api_key: bool,
 }
 
 /// What a turn runs with unless its own facts say otherwise.
@@ -181,6 +183,7 @@ impl Connection {
                 runtime_os_version: label(&fact.os_version),
                 runtime_arch: arch.map(Label::from),
             }),
+            api_key: false,
         }
     }
 }

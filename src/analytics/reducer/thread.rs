@@ -20,6 +20,10 @@ impl Reducer {
         if spawned && self.threads.contains_key(id) {
             return;
         }
+        // Its lineage would be a guess if its parent was forgotten.
+        if spawned && parent.is_none() && self.forgotten {
+            return self.count("missing_context");
+        }
         let said = Config::of_thread(fact);
         let (config, of_parent) = match parent {
             Some(parent) => (
@@ -67,7 +71,7 @@ impl Reducer {
         };
         // In a subagent's thread the server itself is the client.
         let of = super::client_of(
-            self.connections.get(&connection).unwrap_or(&super::Connection { client, runtime: Arc::clone(&runtime) }),
+            self.connections.get(&connection).unwrap_or(&super::Connection { client, runtime: Arc::clone(&runtime), api_key: false }),
             thread.originator.as_ref(),
         );
         let client = if spawned {
@@ -95,7 +99,7 @@ impl Reducer {
             self.out.push(event.into());
         }
         self.insert(id, thread);
-        self.release(id, spawned);
+        self.release(id, mode != "resumed");
     }
 
     // Most threads of a client run with the same settings, and children with their parent's.

@@ -73,6 +73,7 @@ impl Reducer {
             "completed" => ("completed", None),
             "failed" | "errored" | "error" => ("failed", Some("tool_error")),
             "declined" => ("rejected", Some("approval_denied")),
+            _ if start.item_type == "imageGeneration" || start.item_type == "webSearch" => ("completed", None),
             // One that is said to be running has not ended.
             _ => return,
         };
@@ -80,10 +81,11 @@ impl Reducer {
             return;
         }
         let Some(context) = self.context(&start.thread_id, own.connection) else { return };
+        let context_is_child = context.subagent_source.is_some();
         let mut base = base(begun, start, end, fact, context, &own, status);
         let event = match &*start.item_type {
             "commandExecution" => {
-                let (model, effort) = self.effort(own.config.as_ref(), fallback);
+                let (model, effort) = self.effort(context_is_child, own.config.as_ref(), fallback);
                 command(base, start, fact, model.filter(|_| !own.by_user), effort.filter(|_| !own.by_user))
             }
             "fileChange" => file_change(base, fact),
@@ -108,6 +110,7 @@ impl Reducer {
     // for a model that the server knows nothing of.
     fn effort(
         &self,
+        spawned: bool,
         of_turn: Option<&(Option<Label>, Option<Label>)>,
         (model, effort, unknown): (Option<Label>, Option<Label>, Option<Label>),
     ) -> (Option<Label>, Option<Label>) {
@@ -115,8 +118,9 @@ impl Reducer {
             Some((own, own_effort)) => (own.clone().or(model), own_effort.clone().or(effort)),
             None => (model, effort),
         };
+        // A spawned agent is told an effort that means nothing to such a model.
         if unknown.is_some() && unknown == model {
-            return (model, None);
+            return (model, effort.filter(|_| !spawned));
         }
         let default = || {
             let listed = model.as_ref().and_then(|model| self.efforts.get(model)).cloned();
