@@ -10,5 +10,5 @@ mod reducer;
 
 pub use event::Event;
 pub use family::{Families, Family};
-pub use layer::{AnalyticsLayer, Events, Lines, layer, only_facts};
+pub use layer::{AnalyticsLayer, Counters, Events, Lines, layer, only_facts};
 pub use reducer::{Limits, Reducer};

@@ -1,5 +1,6 @@
 //! The layer: facts that `tracing` shows become events, and leave through [`Events`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +49,7 @@ where
 
 /// Reduces facts to events.
 pub struct AnalyticsLayer {
-    reducer: Mutex<Reducer>,
+    reducer: Arc<Mutex<Reducer>>,
     events: Box<dyn Events>,
     families: Families,
 }
@@ -59,19 +60,30 @@ impl fmt::Debug for AnalyticsLayer {
     }
 }
 
+/// What a layer's reducer counted.
+#[derive(Debug, Clone)]
+pub struct Counters(Arc<Mutex<Reducer>>);
+
+impl Counters {
+    /// Facts that gave no event though they might have, by reason: see [`Reducer::counts`].
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts()
+    }
+}
+
 /// What a span said when it began.
 struct Begun(Envelope, Fact<'static>, bool);
 
 impl AnalyticsLayer {
     /// A layer without a filter.
     pub fn new(events: impl Events, families: Families, limits: Limits) -> Self {
-        AnalyticsLayer { reducer: Mutex::new(Reducer::new(limits)), events: Box::new(events), families }
+        let reducer = Arc::new(Mutex::new(Reducer::new(limits)));
+        AnalyticsLayer { reducer, events: Box::new(events), families }
     }
 
-    /// What the reducer counted: see [`Reducer::counts`].
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let reducer = self.reducer.lock().unwrap_or_else(PoisonError::into_inner);
-        reducer.counts().iter().map(|(what, times)| (*what, *times)).collect()
+    /// A view of what is counted, to keep when the layer goes into a subscriber.
+    pub fn counters(&self) -> Counters {
+        Counters(Arc::clone(&self.reducer))
     }
 
     fn reduce(&self, reduce: impl FnOnce(&mut Reducer) -> Vec<Event>) {

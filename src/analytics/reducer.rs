@@ -107,9 +107,15 @@ impl Reducer {
 
     /// Everything that gave no event though it might have, by reason: `missing_context` (nothing is known of
     /// its thread or connection), `api_key` (see
-    /// [`Limits::with_api_key`]), `repeated`, `forgotten` (beyond the limits), `item_without_turn`.
-    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counts
+    /// [`Limits::with_api_key`]), `repeated`, `forgotten` (beyond the limits), `item_without_turn`, and `held` (waits for its
+    /// thread to become known).
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let held = self.unknown.values().map(|held| held.len() as u64).sum();
+        let mut counts = self.counts.clone();
+        if held > 0 {
+            counts.insert("held", held);
+        }
+        counts
     }
 
     /// Threads that are remembered now.
@@ -124,7 +130,7 @@ impl Reducer {
     /// A fact about a point in time, or the beginning of what lasts.
     pub fn reduce(&mut self, envelope: &Envelope, fact: &Fact<'static>) -> Vec<Event> {
         let Some(thread) = relevant(fact) else { return Vec::new() };
-        if !self.is_new(&[envelope.time, envelope.observed, envelope.span], fact) {
+        if !self.is_new(&[envelope.time, envelope.observed, envelope.span], &[], fact) {
             self.count("repeated");
             return Vec::new();
         }
@@ -138,14 +144,14 @@ impl Reducer {
 
     /// The end of what `start` began.
     pub fn finish(&mut self, begun: &Envelope, start: &Fact<'static>, end: &End, fact: &Fact<'static>) -> Vec<Event> {
-        let thread = match start {
-            Fact::TurnStart(start) => &start.thread_id,
-            Fact::ToolStart(start) => &start.thread_id,
-            Fact::CompactionStart(start) => &start.thread_id,
-            Fact::HookStart(start) => &start.thread_id,
+        let (thread, ids) = match start {
+            Fact::TurnStart(start) => (&start.thread_id, ["turn", &start.turn_id, ""]),
+            Fact::ToolStart(start) => (&start.thread_id, ["tool", &start.turn_id, &start.call_id]),
+            Fact::CompactionStart(start) => (&start.thread_id, ["compaction", &start.turn_id, &start.item_id]),
+            Fact::HookStart(start) => (&start.thread_id, ["hook", start.turn_id.as_deref().unwrap_or(""), &start.event]),
             _ => return Vec::new(),
         };
-        if !self.is_new(&[begun.time, begun.trace as u64, begun.span, end.time, end.observed], fact) {
+        if !self.is_new(&[begun.time, begun.span, end.time, end.observed], &ids, fact) {
             self.count("repeated");
             return Vec::new();
         }
@@ -174,8 +180,8 @@ impl Reducer {
         events
     }
 
-    fn is_new(&mut self, numbers: &[u64], fact: &Fact<'_>) -> bool {
-        self.seen.is_new(identity(numbers, fact), self.limits.window.max(1))
+    fn is_new(&mut self, numbers: &[u64], ids: &[&str], fact: &Fact<'_>) -> bool {
+        self.seen.is_new(identity(numbers, ids, fact), self.limits.window.max(1))
     }
 
     fn said(&mut self, envelope: &Envelope, fact: &Fact<'static>) {

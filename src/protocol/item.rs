@@ -1,6 +1,7 @@
 //! Items of a turn: tool calls and compactions, which become spans. Messages and reasoning do not.
 
 use tracing::Span;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::wire::{Change, Item, ItemNotice, some, text};
 use super::errors::snake_case;
@@ -132,7 +133,11 @@ impl Observer {
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
         let key = (turn, text(&item.id).to_owned());
         let completed = item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let id = xxh3_64(key.1.as_bytes());
         if !self.items.contains_key(&key) {
+            if self.turns.get(&key.0).is_some_and(|turn| turn.done.contains(&id)) {
+                return self.count("repeated");
+            }
             // Only an end that says when it began can stand for the whole; a repeated one has no open start.
             let began = item.started_at_ms.map(|ms| ms.saturating_mul(1_000_000));
             match began {
@@ -144,6 +149,11 @@ impl Observer {
             }
         }
         let Some(mut open) = self.items.remove(&key) else { return };
+        if let Some(turn) = self.turns.get_mut(&key.0)
+            && turn.done.len() < 65_536
+        {
+            turn.done.insert(id);
+        }
         if wakes(item) {
             self.name_agents(item, &mut open);
             for agent in open.agents.clone() {

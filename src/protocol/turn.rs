@@ -1,5 +1,7 @@
 //! Turns: asked for, started, steered, interrupted, ended, or never seen to end.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::Span;
@@ -34,6 +36,8 @@ pub(super) struct Turn {
     context_window: Option<u64>,
     steers: u64,
     pub tools: u64,
+    /// Hashes of the items that completed.
+    pub done: HashSet<u64>,
     pub sampled: bool,
     interrupt_at_ms: Option<u64>,
     lines: Option<(u64, u64)>,
@@ -343,6 +347,7 @@ impl Observer {
                 context_window: None,
                 steers: 0,
                 tools: 0,
+                done: HashSet::new(),
                 sampled: false,
                 interrupt_at_ms: None,
                 lines: None,

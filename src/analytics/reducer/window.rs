@@ -43,8 +43,12 @@ impl io::Write for Hashed {
 }
 
 /// What tells one fact from another: when and where it happened, and all that it says.
-pub(super) fn identity(numbers: &[u64], fact: &impl Serialize) -> u64 {
+pub(super) fn identity(numbers: &[u64], ids: &[&str], fact: &impl Serialize) -> u64 {
     let mut hash = Hashed(Xxh3::new());
+    for id in ids {
+        hash.0.update(&(id.len() as u64).to_le_bytes());
+        hash.0.update(id.as_bytes());
+    }
     for number in numbers {
         hash.0.update(&number.to_le_bytes());
     }
