@@ -91,7 +91,7 @@ impl Observer {
                 Use::Skill { name, path } => {
                     let known = self.catalogue.skills.get(name);
                     let path = path.as_deref().or(known.and_then(|skill| skill.path.as_deref()));
-                    let id = path.and_then(|path| self.catalogue.skill_id(self.home.as_deref(), name, path));
+                    let id = path.and_then(|path| self.catalogue.skill_id(self.home.as_deref(), self.files, name, path));
                     SkillInvoked {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::wire::{read, some};
-use super::{Now, Observer, bounded, hash};
+use super::{Now, Observer, bounded, hash, local};
 use crate::fact::vocabulary::ModelListed;
 use crate::fact::{Point, Text};
 
@@ -79,13 +79,23 @@ impl Catalogue {
     }
 
     /// Id of a skill, `None` where it lies in a repository that can't be looked at.
-    pub fn skill_id(&self, home: Option<&str>, name: &str, path: &str) -> Option<String> {
+    pub fn skill_id(&self, home: Option<&str>, files: bool, name: &str, path: &str) -> Option<String> {
         let skill = self.skills.get(name);
         let plugin = skill.and_then(|skill| Some((skill.plugin.as_deref()?, skill.path.as_deref()?)));
         if let Some((id, source)) = plugin
             && let Some(installed) = self.installed_path(home, id, source)
         {
             return Some(hash::personal_skill(&installed, name));
+        }
+        if files {
+            let real = std::fs::canonicalize(path).ok();
+            let real = real.as_deref().unwrap_or(path.as_ref());
+            let checkout = local::checkout(real);
+            if let Some((checkout, remote)) = checkout.and_then(|mut it| it.remote.take().map(|remote| (it, remote))) {
+                let inside = real.strip_prefix(&checkout.root).unwrap_or(real);
+                return Some(hash::repository_skill(&remote, &inside.to_string_lossy(), name));
+            }
+            return Some(hash::personal_skill(&real.to_string_lossy(), name));
         }
         let in_repository = skill.and_then(|skill| skill.scope.as_deref()) == Some("repo");
         (!in_repository).then(|| hash::personal_skill(path, name))

@@ -13,6 +13,7 @@ mod frame;
 mod hash;
 mod item;
 mod known;
+mod local;
 mod methods;
 mod thread;
 mod turn;
@@ -155,6 +156,7 @@ impl Now {
 pub struct Observer {
     capture: Capture,
     limits: Limits,
+    files: bool,
     process: Option<Link>,
     parent_of_host: Option<fn() -> Option<(u128, u64)>>,
     originator: Option<String>,
@@ -188,6 +190,14 @@ impl Observer {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether the disk may be asked which repository a thread works in and where a skill lies; it leaves as
+    /// hashes only. Right only where the server runs on the same machine, so it is off unless switched on.
+    #[must_use]
+    pub fn with_files(mut self, files: bool) -> Self {
+        self.files = files;
         self
     }
 

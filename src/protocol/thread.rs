@@ -108,6 +108,10 @@ impl Observer {
         let agent = some(&thread.agent_role).map_or("codex", |role| bounded(role, 128));
         let git = thread.git_info.unwrap_or_default();
         let turns = thread.turns.unwrap_or_default();
+        let cwd = some(&result.cwd).filter(|_| self.files);
+        let checkout = cwd.and_then(|cwd| super::local::checkout(cwd.as_ref()));
+        let remote = checkout.as_ref().and_then(|it| it.remote.clone());
+        let remote = remote.or_else(|| some(&git.origin_url).map(str::to_owned));
         let fact = ThreadInitialized {
             thread_id: id.into(),
             session_id: some(&thread.session_id).map(Text::from),
@@ -122,7 +126,7 @@ impl Observer {
             parent_id: some(&thread.parent_thread_id).map(Text::from),
             forked_from_id: some(&thread.forked_from_id).map(Text::from),
             fork_turn_id: some(&request.last_turn_id).map(Text::from),
-            worktree: None,
+            worktree: cwd.map(|_| checkout.is_some_and(|checkout| checkout.linked)),
             created_at: thread.created_at,
             originator: some(&thread.originator).map(|name| bounded(name, 128).into()),
             approval_policy: approval_policy.as_deref().map(Text::from),
@@ -159,7 +163,7 @@ impl Observer {
         let state = self.thread(id, now);
         state.summary = state.summary.take().or(forked);
         state.disabled_plugins = owned(&result.disabled_plugin_ids);
-        state.repository_hash = some(&git.origin_url).map(super::hash::repository);
+        state.repository_hash = remote.as_deref().map(super::hash::repository);
         state.connection = connection;
         state.parent = some(&thread.parent_thread_id).map(str::to_owned);
         state.model = model;
