@@ -1,2 +1,7 @@
 //! The `factline` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    factline::cli::main()
+}

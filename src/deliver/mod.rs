@@ -21,6 +21,7 @@ pub mod request;
 mod route;
 mod sink;
 mod source;
+mod stored;
 
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) use json::json_lines;
 pub use pace::Pace;
 pub use sink::SinkError;
 pub use source::{Batch, Settled, Source};
+pub use stored::Stored;
 
 use crate::config::Destination;
 use board::{Board, Line};
@@ -92,7 +94,7 @@ pub struct Deliverer {
     routes: UnboundedSender<Route>,
     /// `None` once it was stopped.
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    ended: Receiver<()>,
+    ended: std::sync::Mutex<Receiver<()>>,
 }
 
 impl Deliverer {
@@ -118,7 +120,7 @@ impl Deliverer {
             // Nobody listens when the caller did not want to wait.
             let _ = end.send(());
         })?;
-        let deliverer = Self { board, routes: sender, stop: Some(stop), ended };
+        let deliverer = Self { board, routes: sender, stop: Some(stop), ended: ended.into() };
         routes.into_iter().for_each(|route| deliverer.add(route));
         Ok(deliverer)
     }
@@ -164,7 +166,9 @@ impl Drop for Deliverer {
             let _ = stop.send(());
         }
         // A thread that is stuck in a call to the system is left alone.
-        let _ = self.ended.recv_timeout(STOP_WAIT);
+        if let Ok(ended) = self.ended.get_mut() {
+            let _ = ended.recv_timeout(STOP_WAIT);
+        }
     }
 }
 

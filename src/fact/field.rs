@@ -34,6 +34,10 @@ pub trait Field: Sized {
         Self: 'b;
     /// The value to record, if it may leave.
     fn recorded(&self, allowed: bool) -> Self::Recorded<'_>;
+    /// The value, of a field that is a text.
+    fn text(&self) -> Option<&str> {
+        None
+    }
     /// Whether there is nothing to record.
     fn absent(&self) -> bool {
         false
@@ -60,7 +64,7 @@ pub enum Value {
 }
 
 macro_rules! field {
-    ($own:ty, $shape:ident, $recorded:ty, |$it:ident| $record:expr, $($pattern:pat => $value:expr),+) => {
+    ($own:ty, $shape:ident, $recorded:ty, |$it:ident| $record:expr, $text:expr, $($pattern:pat => $value:expr),+) => {
         impl Field for $own {
             const SHAPE: Shape = Shape::$shape;
             const OPTIONAL: bool = false;
@@ -68,6 +72,10 @@ macro_rules! field {
             fn recorded(&self, allowed: bool) -> Self::Recorded<'_> {
                 let $it = self;
                 allowed.then(|| $record)
+            }
+            fn text(&self) -> Option<&str> {
+                let of: fn(&Self) -> Option<&str> = $text;
+                of(self)
             }
             fn restored(value: Option<Value>) -> Option<Self> {
                 match value? { $($pattern => $value,)+ _ => None }
@@ -80,6 +88,9 @@ macro_rules! field {
             fn recorded(&self, allowed: bool) -> Self::Recorded<'_> {
                 self.as_ref().filter(|_| allowed).map(|$it| $record)
             }
+            fn text(&self) -> Option<&str> {
+                self.as_ref().and_then(Field::text)
+            }
             fn absent(&self) -> bool {
                 self.is_none()
             }
@@ -90,11 +101,11 @@ macro_rules! field {
     };
 }
 
-field!(Text<'_>, Text, &'b str, |it| &**it, Value::Text(text) => Some(Text::Owned(text)));
-field!(u64, Integer, u64, |it| *it, Value::Unsigned(n) => Some(n), Value::Signed(n) => n.try_into().ok());
-field!(i64, Integer, i64, |it| *it, Value::Signed(n) => Some(n), Value::Unsigned(n) => n.try_into().ok());
-field!(f64, Number, f64, |it| *it, Value::Number(n) => Some(n));
-field!(bool, Flag, bool, |it| *it, Value::Flag(flag) => Some(flag));
+field!(Text<'_>, Text, &'b str, |it| &**it, |it| Some(it), Value::Text(text) => Some(Text::Owned(text)));
+field!(u64, Integer, u64, |it| *it, |_| None, Value::Unsigned(n) => Some(n), Value::Signed(n) => n.try_into().ok());
+field!(i64, Integer, i64, |it| *it, |_| None, Value::Signed(n) => Some(n), Value::Unsigned(n) => n.try_into().ok());
+field!(f64, Number, f64, |it| *it, |_| None, Value::Number(n) => Some(n));
+field!(bool, Flag, bool, |it| *it, |_| None, Value::Flag(flag) => Some(flag));
 
 /// A list of texts; empty is the same as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

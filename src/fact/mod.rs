@@ -4,6 +4,7 @@
 //! struct, its emission as a `tracing` event or span, its decoding in a layer, and the catalogue in
 //! `docs/facts.md`. This module knows `tracing` and nothing else of this crate.
 
+mod catalogue;
 mod class;
 mod decode;
 mod envelope;
@@ -13,11 +14,12 @@ pub mod ids;
 mod table;
 pub mod vocabulary;
 
+pub use catalogue::catalogue;
 pub use class::{Capture, Class, Kind};
 pub use decode::{Fields, event, span_end, span_start};
 pub use envelope::{ENVELOPE, End, Envelope, Link, Relation, parse_links};
 pub use field::{Field, List, Shape, Value, Values};
-pub use table::{Ends, Entry, FieldInfo, Lasting, Point, Starts, entry};
+pub use table::{Ends, Entry, FieldInfo, Lasting, Point, Starts, Subject, entry};
 pub use vocabulary::{ENTRIES, Fact};
 
 /// Text of a fact: borrowed where the host has it, owned where a layer decoded it.

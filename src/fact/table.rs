@@ -1,5 +1,7 @@
 //! What the table in [`vocabulary`](super::vocabulary) is made into.
 
+use std::borrow::Cow;
+
 use tracing::Level;
 
 use super::{Capture, Class, End, Envelope, Shape, vocabulary};
@@ -63,8 +65,37 @@ pub struct FieldInfo {
 pub trait Point {
     /// Its entry in the table.
     const ENTRY: &'static Entry;
-    /// Emits it as one `tracing` event. Costs the filter's check when nobody wants it.
-    fn emit(&self, envelope: &Envelope, capture: Capture);
+    /// Emits it as one `tracing` event. `envelope` is only asked for if somebody wants the fact: when nobody does,
+    /// it costs the filter's check and nothing else.
+    fn emit_with<'e>(&self, envelope: impl Fn() -> Cow<'e, Envelope>, capture: Capture);
+    /// The same with an envelope that is at hand.
+    fn emit(&self, envelope: &Envelope, capture: Capture) {
+        self.emit_with(|| Cow::Borrowed(envelope), capture);
+    }
+    /// What it is about.
+    fn subject(&self) -> Subject<'_>;
+}
+
+/// What a fact is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The thread.
+    pub thread: Option<&'a str>,
+    /// The turn.
+    pub turn: Option<&'a str>,
+    /// The call or other item.
+    pub item: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn learn(&mut self, key: &str, text: Option<&'a str>) {
+        match key {
+            "gen_ai.conversation.id" => self.thread = text,
+            "codex.turn.id" => self.turn = text,
+            "gen_ai.tool.call.id" | "codex.item.id" | "codex.hook.event" => self.item = text,
+            _ => {}
+        }
+    }
 }
 
 /// The beginning of something that lasts.
@@ -73,8 +104,14 @@ pub trait Starts {
     const ENTRY: &'static Entry;
     /// What is said of it at the end.
     type End: Ends;
-    /// Opens one `tracing` span.
-    fn start(&self, envelope: &Envelope, capture: Capture) -> tracing::Span;
+    /// Opens one `tracing` span; `envelope` is only asked for if somebody wants it.
+    fn start_with<'e>(&self, envelope: impl Fn() -> Cow<'e, Envelope>, capture: Capture) -> tracing::Span;
+    /// The same with an envelope that is at hand.
+    fn start(&self, envelope: &Envelope, capture: Capture) -> tracing::Span {
+        self.start_with(|| Cow::Borrowed(envelope), capture)
+    }
+    /// What it is about.
+    fn subject(&self) -> Subject<'_>;
 }
 
 /// The end of something that lasts.
@@ -156,6 +193,8 @@ macro_rules! facts {
         )* }
     ) => {
         /// Every fact there is.
+        // A fact is handed on by reference; boxing the larger ones would cost an allocation for each.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "fact", rename_all = "snake_case")]
         pub enum Fact<'a> {
@@ -187,23 +226,35 @@ macro_rules! facts {
                     lasting: None,
                 };
 
-                fn emit(&self, envelope: &Envelope, capture: Capture) {
+                fn emit_with<'e>(
+                    &self,
+                    envelope: impl Fn() -> std::borrow::Cow<'e, Envelope>,
+                    capture: Capture,
+                ) {
+                    let made = std::cell::OnceCell::new();
+                    let envelope = || made.get_or_init(&envelope);
                     macro_rules! emit_at {
                         ($at:ident) => {
                             tracing::event!(name: $name, target: $target, tracing::Level::$at, {
-                                "factline.time" = envelope.time,
-                                "factline.observed" = envelope.observed,
-                                "factline.trace" = (envelope.trace != 0).then_some(envelope.trace),
-                                "factline.span" = (envelope.span != 0).then_some(envelope.span),
-                                "factline.parent" = (envelope.parent != 0).then_some(envelope.parent),
-                                "factline.remote" = envelope.remote.then_some(true),
-                                "factline.links" = envelope.shown_links(),
+                                "factline.time" = envelope().time,
+                                "factline.observed" = envelope().observed,
+                                "factline.trace" = (envelope().trace != 0).then_some(envelope().trace),
+                                "factline.span" = (envelope().span != 0).then_some(envelope().span),
+                                "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
+                                "factline.remote" = envelope().remote.then_some(true),
+                                "factline.links" = envelope().shown_links(),
                                 $( $key = $crate::fact::Field::recorded(&self.$field, capture.allows($class)), )*
                             })
                         };
                     }
                     let failed = false $( || self.$failing.is_some() )?;
                     if failed { emit_at!(WARN) } else { emit_at!($level) }
+                }
+
+                fn subject(&self) -> Subject<'_> {
+                    let mut subject = Subject::default();
+                    $( subject.learn($key, $crate::fact::Field::text(&self.$field)); )*
+                    subject
                 }
             }
 
@@ -251,15 +302,21 @@ macro_rules! facts {
                 };
 
                 // A parent in tracing would be held open by what lasts, so there is none.
-                fn start(&self, envelope: &Envelope, capture: Capture) -> tracing::Span {
+                fn start_with<'e>(
+                    &self,
+                    envelope: impl Fn() -> std::borrow::Cow<'e, Envelope>,
+                    capture: Capture,
+                ) -> tracing::Span {
+                    let made = std::cell::OnceCell::new();
+                    let envelope = || made.get_or_init(&envelope);
                     tracing::span!(target: $span_target, parent: None, tracing::Level::$span_level, $span_name,
-                        "factline.time" = envelope.time,
-                        "factline.observed" = envelope.observed,
-                        "factline.trace" = (envelope.trace != 0).then_some(envelope.trace),
-                        "factline.span" = (envelope.span != 0).then_some(envelope.span),
-                        "factline.parent" = (envelope.parent != 0).then_some(envelope.parent),
-                        "factline.remote" = envelope.remote.then_some(true),
-                        "factline.links" = envelope.shown_links(),
+                        "factline.time" = envelope().time,
+                        "factline.observed" = envelope().observed,
+                        "factline.trace" = (envelope().trace != 0).then_some(envelope().trace),
+                        "factline.span" = (envelope().span != 0).then_some(envelope().span),
+                        "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
+                        "factline.remote" = envelope().remote.then_some(true),
+                        "factline.links" = envelope().shown_links(),
                         $( $key_key = $crate::fact::Field::recorded(&self.$key_field, capture.allows($key_class)), )*
                         $( $start_key = $crate::fact::Field::recorded(&self.$start_field, capture.allows($start_class)), )*
                         "factline.end" = tracing::field::Empty,
@@ -268,6 +325,13 @@ macro_rules! facts {
                         "factline.end_parent" = tracing::field::Empty,
                         $( $end_key = tracing::field::Empty, )*
                     )
+                }
+
+                fn subject(&self) -> Subject<'_> {
+                    let mut subject = Subject::default();
+                    $( subject.learn($key_key, $crate::fact::Field::text(&self.$key_field)); )*
+                    $( subject.learn($start_key, $crate::fact::Field::text(&self.$start_field)); )*
+                    subject
                 }
             }
 

@@ -9,7 +9,7 @@ use Class::{Content, Environment, Id, Operational};
 use Kind::{Arguments, Messages, Output, Paths, Prompts, Repository};
 use tracing::Level;
 
-use super::table::{Ends, Entry, Lasting, Point, Starts};
+use super::table::{Ends, Entry, Lasting, Point, Starts, Subject};
 use super::{Capture, Class, End, Envelope, Kind, List, Text, Values};
 
 facts! {
@@ -352,7 +352,7 @@ facts! {
         }
 
         /// The user named an app.
-        AppMentioned = "codex.app.mentioned", "factline::app", INFO {
+        AppMentioned = "codex.app.mentioned", "factline::connector", INFO {
             /// The thread.
             thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
             /// The turn.
@@ -370,7 +370,7 @@ facts! {
         }
 
         /// A tool of an app was called.
-        AppUsed = "codex.app.used", "factline::app", INFO {
+        AppUsed = "codex.app.used", "factline::connector", INFO {
             /// The thread.
             thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
             /// The turn.

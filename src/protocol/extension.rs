@@ -324,7 +324,8 @@ impl Observer {
             error_type: failed.then(|| "failed".into()),
             duration_s: run.duration_ms.map(|ms| ms as f64 / 1e3),
         };
-        let end = End { time: now.time, observed: now.observed, start: began.unwrap_or(0), parent: 0 };
+        let parent = self.place_of_turn(&turn).map_or(0, |(_, span)| span);
+        let end = End { time: now.time, observed: now.observed, start: began.unwrap_or(0), parent };
         fact.end(&open.span, &end, self.capture);
     }
 

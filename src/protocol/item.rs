@@ -57,10 +57,8 @@ impl Observer {
 
     fn open_item(&mut self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String), kind: ToolName, started: u64) {
         let (turn, id) = key;
-        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| {
-            let trace = ids::trace_id(turn, thread, turn);
-            (trace, ids::span_id(trace, SpanKind::Turn, turn, ""))
-        });
+        // Items may come before their turn starts; the end knows better. A parent that never comes would dangle.
+        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
         let span_id = ids::span_id(trace, SpanKind::Item, turn, id);
         let envelope = Envelope { time: started, trace, span: span_id, parent, ..self.envelope(now, None) };
         let agent = self.threads.get(thread).and_then(|thread| thread.agent.clone());
@@ -163,7 +161,8 @@ impl Observer {
         let end = End {
             time: completed.unwrap_or(now.time).max(open.started),
             observed: now.observed,
-            ..End::default()
+            start: 0,
+            parent: self.place_of_turn(&key.0).map_or(0, |(_, span)| span),
         };
         if open.what == What::Compaction {
             let after = self.threads.get(thread).and_then(|thread| thread.in_use);
@@ -322,12 +321,12 @@ impl Observer {
         let oldest = self.items.iter().min_by_key(|(_, item)| item.order).map(|(key, _)| key.clone());
         if let Some(item) = oldest.and_then(|key| self.items.remove(&key)) {
             self.count("forgotten");
-            self.interrupt_item(now, &item, now.time);
+            self.interrupt_item(now, &item, now.time, 0);
         }
     }
 
-    fn interrupt_item(&self, now: Now, item: &OpenItem, at: u64) {
-        let end = End { time: at.max(item.started), observed: now.observed, ..End::default() };
+    fn interrupt_item(&self, now: Now, item: &OpenItem, at: u64, parent: u64) {
+        let end = End { time: at.max(item.started), observed: now.observed, start: 0, parent };
         match item.what {
             What::Compaction => CompactionEnd {
                 status: "interrupted".into(),
@@ -357,8 +356,9 @@ impl Observer {
         keys.sort_unstable();
         for (_, key) in keys {
             let Some(item) = self.items.remove(&key) else { continue };
-            let at = self.finished.get(&key.0).map_or(now.time, |turn| turn.time);
-            self.interrupt_item(now, &item, at);
+            let turn = self.finished.get(&key.0);
+            let (at, parent) = turn.map_or((now.time, 0), |turn| (turn.time, turn.span));
+            self.interrupt_item(now, &item, at, parent);
         }
         self.close_hooks(now);
     }

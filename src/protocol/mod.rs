@@ -151,6 +151,9 @@ impl Now {
     }
 }
 
+/// Says which trace and span the host is in.
+pub type HostSpan = fn() -> Option<(u128, u64)>;
+
 /// Turns messages into facts.
 #[derive(Debug, Default)]
 pub struct Observer {
@@ -158,7 +161,7 @@ pub struct Observer {
     limits: Limits,
     files: bool,
     process: Option<Link>,
-    parent_of_host: Option<fn() -> Option<(u128, u64)>>,
+    parent_of_host: Option<HostSpan>,
     originator: Option<String>,
     connections: BTreeMap<u64, Connection>,
     threads: HashMap<String, Thread>,
@@ -210,7 +213,7 @@ impl Observer {
 
     /// In a host: where to find the trace and span that a turn without a carrier of its own belongs to.
     #[must_use]
-    pub fn with_host_parent(mut self, current: fn() -> Option<(u128, u64)>) -> Self {
+    pub fn with_host_parent(mut self, current: HostSpan) -> Self {
         self.parent_of_host = Some(current);
         self
     }

@@ -176,10 +176,7 @@ impl Observer {
         state.network_access = network_access;
         state.effort = some(&result.reasoning_effort).map(str::to_owned);
         state.service_tier = some(&result.service_tier).map(str::to_owned);
-        // A thread that never left this process links to its previous turn by itself.
-        if state.turns == 0 {
-            state.origin = origin.map(|(trace, span)| Link { trace, span, relation });
-        }
+        state.origin = origin.map(|(trace, span)| Link { trace, span, relation });
     }
 
     /// A subagent's thread, known by the call that spawned it; it has no `thread/start` of its own.

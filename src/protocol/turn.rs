@@ -97,10 +97,21 @@ pub(super) struct Waiting {
 
 impl Observer {
     /// Trace and span of a turn, open or ended, by either of its ids.
-    pub(super) fn place_of_turn(&self, turn: &str) -> Option<(u128, u64)> {
+    pub(crate) fn place_of_turn(&self, turn: &str) -> Option<(u128, u64)> {
         let turn = self.aliases.get(turn).map_or(turn, String::as_str);
         let open = self.turns.get(turn).map(|turn| (turn.trace, turn.span));
         open.or_else(|| self.finished.get(turn).map(|turn| (turn.trace, turn.span)))
+    }
+
+    /// In a host: the span that a turn which begins now belongs to.
+    pub(crate) fn host_parent(&self) -> Option<(u128, u64)> {
+        self.parent_of_host.and_then(|current| current())
+    }
+
+    /// In a host: a turn that its own code tells of, for the facts that name it later.
+    pub(crate) fn remember_turn(&mut self, turn: &str, thread: &str, trace: u128, span: u64) {
+        let time = self.last_ns;
+        self.finish_turn(turn, Finished { thread: thread.to_owned(), trace, span, time });
     }
 
     fn thread_of_turn(&self, turn: &str) -> Option<&str> {
@@ -276,10 +287,14 @@ impl Observer {
         };
         let span = ids::span_id(trace, SpanKind::Turn, id, "");
         let mut links = Vec::new();
-        if let Some((trace, span)) = state.last_turn {
+        let origin = state.origin.take();
+        links.extend(origin);
+        // After a resume the turn before and the one it goes on from are mostly the same: one link says it.
+        if let Some((trace, span)) = state.last_turn
+            && origin.is_none_or(|origin| (origin.trace, origin.span) != (trace, span))
+        {
             links.push(Link { trace, span, relation: Relation::PreviousTurn });
         }
-        links.extend(state.origin.take());
         if outside.is_none() && caused_by.is_none() {
             links.extend(process);
         }
@@ -318,7 +333,7 @@ impl Observer {
             trace,
             span,
             parent: outside.map_or(0, |(_, span)| span),
-            remote: outside.is_some(),
+            remote: carrier.is_some(),
             links,
             ..self.envelope(now, None)
         };
@@ -396,6 +411,8 @@ impl Observer {
     // Ends a turn's span, and what hangs on it.
     fn close_turn(&mut self, now: Now, id: &str, mut fact: TurnEnd<'static>, start: Option<u64>) {
         let Some(turn) = self.turns.remove(id) else { return };
+        // A length that reaches back before 1970 says nothing.
+        let start = start.filter(|start| *start > 0);
         let started = start.unwrap_or(turn.started);
         if turn.first_token.is_none() {
             self.without_token = self.without_token.saturating_sub(1);
@@ -453,7 +470,10 @@ impl Observer {
             state.active = None;
         }
         self.end_compactions(now, id);
-        let finished = Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time };
+        self.finish_turn(id, Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time });
+    }
+
+    fn finish_turn(&mut self, id: &str, finished: Finished) {
         self.finished.insert(id.to_owned(), finished);
         self.finished_order.push_back(id.to_owned());
         if self.finished_order.len() > self.limits.turns

@@ -1,0 +1,139 @@
+//! The command line: one file per command.
+
+mod filter;
+mod flush;
+mod replay;
+mod status;
+mod tap;
+mod terminal;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+/// All went well.
+pub const OK: u8 = 0;
+/// It failed, and said why.
+pub const FAILED: u8 = 1;
+/// It was called wrongly.
+pub const USAGE: u8 = 2;
+/// It finished, but part of the input could not be read.
+pub const PARTLY: u8 = 3;
+
+/// The flight recorder for coding agents: what happens in an app server as OpenTelemetry logs and traces.
+#[derive(Parser)]
+#[command(name = "factline", version, about, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    /// Where records are kept until they are delivered [default: FACTLINE_OUTBOX_DIR, else below the user's
+    /// state directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    outbox: Option<PathBuf>,
+
+    /// Which facts are kept, for example `info,factline::usage=debug` [default: FACTLINE_FILTER, else `info`]
+    #[arg(long, global = true, value_name = "FILTER")]
+    filter: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  factline tap -- codex app-server             watch an unmodified agent; telemetry goes to files
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server
+                                               the same, to a collector or Jaeger
+  factline replay --otlp-file out session.jsonl
+                                               a recorded session as OTLP JSON lines
+  factline outbox status                       what waits for delivery
+
+Where telemetry goes is said with the standard OTEL_* variables. Nothing private is sent by default.
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 finished with unreadable input; `tap` exits as its command does.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an app server and read along: bytes pass unchanged, facts become telemetry
+    Tap(tap::Arguments),
+    /// Turn recorded sessions into telemetry, the same that `tap` makes live
+    Replay(replay::Arguments),
+    /// Look at what waits for delivery, or deliver it
+    #[command(subcommand)]
+    Outbox(Outbox),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum Outbox {
+    /// What waits, what was delivered and what was lost, per process and queue
+    Status(status::Arguments),
+    /// Deliver what waits, also what ended processes left; close what they had open
+    Flush(flush::Arguments),
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os()))
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no mistake.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE } else { OK };
+        }
+    };
+    let common = Common { outbox: arguments.outbox, filter: arguments.filter };
+    match arguments.command {
+        Command::Tap(own) => tap::run(&common, own),
+        Command::Replay(own) => replay::run(&common, &own),
+        Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
+        Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "factline", &mut std::io::stdout());
+            OK
+        }
+    }
+}
+
+/// What every command may be given.
+struct Common {
+    outbox: Option<PathBuf>,
+    filter: Option<String>,
+}
+
+impl Common {
+    /// The configuration: environment, then flags. Warnings go to standard error if `loud`.
+    fn config(&self, loud: bool) -> Result<Config, ConfigError> {
+        let vars = |name: &str| match (name, &self.outbox) {
+            ("FACTLINE_OUTBOX_DIR", Some(dir)) => Some(dir.to_string_lossy().into_owned()),
+            _ => std::env::var(name).ok(),
+        };
+        let (config, warnings) = Config::from_env(vars)?;
+        if loud {
+            for warning in warnings {
+                terminal::warn(&warning.to_string());
+            }
+        }
+        Ok(config)
+    }
+
+    /// The filter: flag, then environment, then `info`.
+    fn filter(&self) -> Result<tracing_subscriber::EnvFilter, filter::BadFilter> {
+        let (text, origin) = match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
+            (Some(flag), _) => (flag.clone(), "--filter"),
+            (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
+            (None, None) => ("info".to_owned(), "default"),
+        };
+        filter::parse(&text, origin)
+    }
+}

@@ -1,0 +1,207 @@
+//! `factline replay`: recorded sessions become the same telemetry as live ones.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::{Common, FAILED, OK, PARTLY, terminal};
+use crate::fact::Capture;
+use crate::jsonl::JsonLines;
+use crate::otel::{self, OtelLayer, Resource};
+use crate::replay::{Replayed, replay};
+use crate::telemetry::Telemetry;
+use crate::transcript::Transcript;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A transcript is what `factline tap --record` writes. With --otlp-file there is no network and no outbox, and the same
+transcript gives the same bytes each time; without it, records go where the OTEL_* variables say.
+
+Examples:
+  factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
+  factline replay --otlp-file out - < session.jsonl")]
+pub(super) struct Arguments {
+    /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
+    #[arg(long, value_name = "DIR")]
+    otlp_file: Option<PathBuf>,
+
+    /// Say what came of it as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Recorded sessions; `-` is standard input
+    #[arg(required = true, value_name = "TRANSCRIPT")]
+    transcripts: Vec<PathBuf>,
+}
+
+/// How long a replay waits for delivery before it leaves the rest to the outbox, when nothing moves.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
+    let stopped = stop_on_signals();
+    let filter = match common.filter() {
+        Ok(filter) => filter,
+        Err(error) => return failed(&error.to_string()),
+    };
+    let (layer, finish): (OtelLayer, Finish) = match &arguments.otlp_file {
+        Some(dir) => match JsonLines::create(dir) {
+            Ok(files) => {
+                let files = Arc::new(files);
+                (otel::layer(Arc::clone(&files), Resource::new("codex-app-server")), Finish::Files(files, dir.clone()))
+            }
+            Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+        },
+        None => {
+            let started = common
+                .config(true)
+                .map_err(|error| error.to_string())
+                .and_then(|config| Telemetry::start(&config).map_err(|error| error.to_string()));
+            match started {
+                Ok(telemetry) => (telemetry.layer(), Finish::Delivery(Box::new(telemetry))),
+                Err(error) => return failed(&error),
+            }
+        }
+    };
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+    let mut progress = terminal::Progress::new();
+    let mut sum = Sum::default();
+    tracing::subscriber::with_default(subscriber, || {
+        for path in &arguments.transcripts {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let outcome = Transcript::open(path).and_then(|mut transcript| {
+                replay(&mut transcript, Capture::NONE, |messages| {
+                    progress.tell(|| format!("{}: {messages} messages", path.display()));
+                    !stopped.load(Ordering::Relaxed)
+                })
+            });
+            progress.end();
+            match outcome {
+                Ok(replayed) => sum.add(path, &replayed),
+                Err(error) => {
+                    terminal::error(&error.to_string());
+                    sum.failed += 1;
+                }
+            }
+        }
+    });
+    finish.run(arguments, &mut sum, &stopped)
+}
+
+#[derive(Default, serde::Serialize)]
+struct Sum {
+    transcripts: u64,
+    messages: u64,
+    unreadable: u64,
+    failed: u64,
+    logs: Option<u64>,
+    spans: Option<u64>,
+    delivered: Option<u64>,
+    waiting: Option<bool>,
+}
+
+impl Sum {
+    fn add(&mut self, path: &std::path::Path, replayed: &Replayed) {
+        self.transcripts += 1;
+        self.messages += replayed.messages;
+        self.unreadable += replayed.unreadable;
+        if replayed.unreadable > 0 {
+            terminal::warn(&format!(
+                "{}: {} of its lines could not be read, the first is line {} ({}); the others were replayed",
+                path.display(),
+                replayed.unreadable,
+                replayed.first_unreadable,
+                replayed.first_reason
+            ));
+        }
+    }
+}
+
+enum Finish {
+    Files(Arc<JsonLines>, PathBuf),
+    Delivery(Box<Telemetry>),
+}
+
+impl Finish {
+    fn run(self, arguments: &Arguments, sum: &mut Sum, stopped: &AtomicBool) -> u8 {
+        let place = match self {
+            Finish::Files(files, dir) => match files.finish() {
+                Ok((logs, spans)) => {
+                    (sum.logs, sum.spans) = (Some(logs), Some(spans));
+                    format!("{logs} log records and {spans} spans are in {}", dir.display())
+                }
+                Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+            },
+            Finish::Delivery(telemetry) => {
+                let complete = deliver(&telemetry, stopped);
+                let report = telemetry.report();
+                let delivered = report.iter().map(|route| route.delivered).sum();
+                (sum.delivered, sum.waiting) = (Some(delivered), Some(!complete));
+                if let Err(error) = telemetry.stop() {
+                    return failed(&format!("the outbox could not be closed: {error}"));
+                }
+                if !complete {
+                    let last = report.iter().find_map(|route| route.last_error.clone());
+                    let why = last.map_or(String::new(), |error| format!(" ({error})"));
+                    terminal::warn(&format!(
+                        "not everything is delivered yet{why}; the rest waits in {}, `factline outbox flush` sends it",
+                        telemetry.outbox().dir().display()
+                    ));
+                }
+                let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
+                format!("{delivered} records delivered to {}", if to.is_empty() { "nobody".into() } else { to.join(", ") })
+            }
+        };
+        if arguments.json {
+            println!("{}", serde_json::to_string(sum).unwrap_or_default());
+        } else {
+            eprintln!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts);
+        }
+        match (sum.failed, sum.unreadable) {
+            (0, 0) => OK,
+            (0, _) => PARTLY,
+            _ => FAILED,
+        }
+    }
+}
+
+// As long as something moves, and a while longer.
+fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
+    let mut progress = terminal::Progress::new();
+    let mut last = (0, Instant::now());
+    loop {
+        if telemetry.flush(Instant::now() + Duration::from_millis(200)).is_complete() {
+            return true;
+        }
+        let delivered: u64 = telemetry.report().iter().map(|route| route.delivered).sum();
+        progress.tell(|| format!("{delivered} records delivered"));
+        if delivered != last.0 {
+            last = (delivered, Instant::now());
+        }
+        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > PATIENCE {
+            return false;
+        }
+    }
+}
+
+fn failed(message: &str) -> u8 {
+    terminal::error(message);
+    FAILED
+}
+
+/// The first interrupt asks to stop and keep what there is; the second ends at once.
+pub(super) fn stop_on_signals() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without the hook the signal ends the process, which loses nothing that was accepted.
+        let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&stopped));
+    }
+    stopped
+}

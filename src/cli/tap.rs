@@ -1,0 +1,164 @@
+//! `factline tap -- COMMAND`: an app server behind a relay that reads along.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::{Common, FAILED, terminal};
+use crate::fact::{Capture, Link, Relation, ids};
+use crate::protocol::{self, Ended, Sender, Transport};
+use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
+use crate::telemetry::Telemetry;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+The relay changes nothing: bytes, exit code, signals and closed pipes pass through, and nothing is printed. Where
+telemetry can't be kept, the command runs all the same; FACTLINE_LOG=FILE says why.
+
+Examples:
+  factline tap -- codex app-server
+  factline tap --record session.jsonl -- codex app-server   # the recording holds everything, content too
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server")]
+pub(super) struct Arguments {
+    /// Also record the whole session, content included, into this file and raw files beside it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+
+    /// The command to run, with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
+    let log = Log::open();
+    let recorder = match arguments.record.map(|path| Recorder::create(&path, Transport::Stdio)).transpose() {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            terminal::error(&error.to_string());
+            return FAILED;
+        }
+    };
+    let recording = recorder.as_ref().map(|recorder| recorder.recording().clone());
+    log.keep_panics_quiet();
+    let telemetry = start(common, &log);
+    let watched = telemetry.as_ref().map(|_| Watch::new());
+    let tap = Tap::new(arguments.command);
+    let exit = match (watched, recorder) {
+        (Some(watch), Some(recorder)) => tap::run(tap, Both(watch, recorder)),
+        (Some(watch), None) => tap::run(tap, watch),
+        (None, Some(recorder)) => tap::run(tap, recorder),
+        (None, None) => tap::run(tap, Nobody),
+    };
+    if let Some(telemetry) = telemetry
+        && let Err(error) = telemetry.stop()
+    {
+        log.say(&format!("the outbox could not be closed: {error}"));
+    }
+    match exit {
+        Ok(exit) => {
+            if exit.unobserved_bytes > 0 {
+                log.say(&format!("{} bytes were relayed but not observed", exit.unobserved_bytes));
+            }
+            if let Some(error) = recording.and_then(|recording| recording.error()) {
+                log.say(&error);
+            }
+            exit.code
+        }
+        Err(error) => {
+            terminal::error(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+// Whatever is wrong with telemetry, the command is run.
+fn start(common: &Common, log: &Log) -> Option<Arc<Telemetry>> {
+    let config = common.config(false).map_err(|error| log.say(&error.to_string())).ok()?;
+    if config.destinations().is_empty() {
+        return None;
+    }
+    let filter = common.filter().map_err(|error| log.say(&error.to_string())).ok()?;
+    let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
+    let telemetry = Arc::new(telemetry);
+    let subscriber = tracing_subscriber::registry().with(telemetry.layer().with_filter(filter));
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
+        return None;
+    }
+    for warning in telemetry.outbox().warnings() {
+        log.say(&warning);
+    }
+    telemetry.adopt_in_background();
+    Some(telemetry)
+}
+
+/// The observer behind the relay.
+struct Watch(protocol::Observer);
+
+impl Watch {
+    fn new() -> Self {
+        let around = std::env::var("TRACEPARENT").ok().and_then(|text| ids::traceparent(&text));
+        let link = around.map(|(trace, span, _)| Link { trace, span, relation: Relation::Process });
+        let mut observer = protocol::Observer::new(Capture::NONE).with_process_link(link);
+        observer.open(1, Transport::Stdio, 0);
+        Watch(observer)
+    }
+}
+
+impl Observer for Watch {
+    fn line(&mut self, seen: Seen<'_>) {
+        match seen.line {
+            Line::Whole(line) => self.0.message(1, seen.dir, seen.t_us, line),
+            Line::Oversized { .. } => self.0.unseen("oversized"),
+        }
+    }
+
+    fn missed(&mut self, _: Sender, _: u64, _: u64) {
+        self.0.unseen("missed");
+    }
+
+    fn end(&mut self, t_us: u64, ended: Ended) {
+        self.0.end(1, t_us, ended);
+        self.0.finish(ended);
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn line(&mut self, _: Seen<'_>) {}
+    fn missed(&mut self, _: Sender, _: u64, _: u64) {}
+    fn end(&mut self, _: u64, _: Ended) {}
+}
+
+/// What is wrong with telemetry, for whoever asks with `FACTLINE_LOG`. Never on standard error, which belongs to
+/// the command.
+struct Log(Option<std::fs::File>);
+
+impl Log {
+    fn open() -> Self {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = std::env::var_os("FACTLINE_LOG").filter(|path| !path.is_empty());
+        let open = |path| std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        Log(path.and_then(|path| open(path).ok()))
+    }
+
+    // Standard error belongs to the command, and a panic's text could hold content: only its place is said.
+    fn keep_panics_quiet(&self) {
+        let log = Log(self.0.as_ref().and_then(|file| file.try_clone().ok()));
+        std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+            log.say(&format!("a fault in factline itself, at {place}: the command runs on, please report it"));
+        }));
+    }
+
+    fn say(&self, message: &str) {
+        if let Some(mut file) = self.0.as_ref() {
+            // There is nowhere left to say that saying it failed.
+            let _ = writeln!(file, "factline tap: {}", terminal::printable(message));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A whole transaction as one payload: what makes it all or nothing.
+//!
+//! The items' payloads, one after the other, then a table with 32 bytes per item, then the number of items
+//! (u32). An entry: sequence u64, time u64, payload length u32, CRC-32C of the queue's header u32, queue u16,
+//! kind u8, flags u8, zero u32. The table comes last because sequences are only known under the lock, when
+//! the payloads have been summed already.
+
+use crc32c::{crc32c, crc32c_append};
+
+use super::frame::{FLAG_CONTENT, kind, u32_at, u64_at};
+use super::record::{MAX_RECORD, MAX_TRANSACTION, Refused, Transaction};
+
+pub(crate) const ENTRY: usize = 32;
+/// The index that means `starts` instead of a queue.
+pub(crate) const STARTS: u16 = u16::MAX;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item<'a> {
+    pub(crate) queue: u16,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) sequence: u64,
+    pub(crate) time_ns: u64,
+    /// Says under which header the record was accepted, so that a recovery never puts it under another.
+    pub(crate) tag: u32,
+    /// In two pieces (a key, and what belongs to it), so that nothing has to be joined before it is copied.
+    pub(crate) payload: [&'a [u8]; 2],
+}
+
+impl<'a> Item<'a> {
+    pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
+        Self { queue, kind: kind::HEADER, tag: crc32c(bytes), payload: [bytes, &[]], ..NOTHING }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.payload[0].len() + self.payload[1].len()
+    }
+
+    fn entry(&self) -> [u8; ENTRY] {
+        let mut e = [0; ENTRY];
+        e[..8].copy_from_slice(&self.sequence.to_le_bytes());
+        e[8..16].copy_from_slice(&self.time_ns.to_le_bytes());
+        e[16..20].copy_from_slice(&(self.len() as u32).to_le_bytes());
+        e[20..24].copy_from_slice(&self.tag.to_le_bytes());
+        e[24..26].copy_from_slice(&self.queue.to_le_bytes());
+        e[26] = self.kind;
+        e[27] = self.flags;
+        e
+    }
+}
+
+const NOTHING: Item<'static> =
+    Item { queue: STARTS, kind: 0, flags: 0, sequence: 0, time_ns: 0, tag: 0, payload: [&[], &[]] };
+
+/// The items of one transaction; up to two of them (a record, an end) without an allocation, which would cost an emitter as
+/// much as the copy into the ring.
+pub(crate) struct Items<'a> {
+    few: [Item<'a>; 2],
+    many: Vec<Item<'a>>,
+    len: usize,
+}
+
+impl<'a> Items<'a> {
+    /// Sequences and tags are still to be given.
+    pub(crate) fn of(t: &'a Transaction<'a>, queues: usize) -> Result<Self, Refused> {
+        let mut items = Self { few: [NOTHING; 2], many: Vec::new(), len: 0 };
+        let mut sum = 0;
+        if let Some((key, time_ns, payload)) = &t.begin {
+            let (time_ns, payload) = (*time_ns, [&key.0[..], *payload]);
+            sum += payload[1].len();
+            if payload[1].len() > MAX_RECORD {
+                return Err(Refused::TooLarge(payload[1].len()));
+            }
+            items.push(Item { kind: kind::BEGIN, time_ns, payload, ..NOTHING });
+        }
+        for r in t.records {
+            if usize::from(r.queue.0) >= queues {
+                return Err(Refused::UnknownQueue(r.queue));
+            }
+            if r.payload.len() > MAX_RECORD {
+                return Err(Refused::TooLarge(r.payload.len()));
+            }
+            sum += r.payload.len();
+            let flags = if r.content { FLAG_CONTENT } else { 0 };
+            let (queue, time_ns, payload) = (r.queue.0, r.time_ns, [r.payload, &[]]);
+            items.push(Item { queue, kind: kind::RECORD, flags, time_ns, payload, ..NOTHING });
+        }
+        if let Some(key) = &t.end {
+            items.push(Item { kind: kind::END, payload: [&key.0, &[]], ..NOTHING });
+        }
+        if sum > MAX_TRANSACTION {
+            return Err(Refused::TooLarge(sum));
+        }
+        Ok(items)
+    }
+
+    pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
+        Self { few: [Item::header(queue, bytes), NOTHING], many: Vec::new(), len: 1 }
+    }
+
+    fn push(&mut self, item: Item<'a>) {
+        match self.few.get_mut(self.len) {
+            Some(place) if self.many.is_empty() => *place = item,
+            _ => {
+                if self.many.is_empty() {
+                    self.many.extend_from_slice(&self.few);
+                }
+                self.many.push(item);
+            }
+        }
+        self.len += 1;
+    }
+}
+
+impl<'a> std::ops::Deref for Items<'a> {
+    type Target = [Item<'a>];
+    fn deref(&self) -> &[Item<'a>] {
+        if self.many.is_empty() { &self.few[..self.len] } else { &self.many }
+    }
+}
+
+impl<'a> std::ops::DerefMut for Items<'a> {
+    fn deref_mut(&mut self) -> &mut [Item<'a>] {
+        if self.many.is_empty() { &mut self.few[..self.len] } else { &mut self.many }
+    }
+}
+
+pub(crate) fn encoded_len(items: &[Item<'_>]) -> usize {
+    items.iter().map(|i| i.len() + ENTRY).sum::<usize>() + 4
+}
+
+pub(crate) fn payload_crc(items: &[Item<'_>]) -> u32 {
+    items.iter().flat_map(|i| i.payload).filter(|p| !p.is_empty()).fold(0, crc32c_append)
+}
+
+/// Writes the bundle into `out`, which is exactly `encoded_len` long; returns its CRC-32C.
+pub(crate) fn encode(items: &[Item<'_>], payload_crc: u32, out: &mut [u8]) -> u32 {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        out[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    items.iter().flat_map(|i| i.payload).for_each(&mut put);
+    items.iter().for_each(|i| put(&i.entry()));
+    put(&(items.len() as u32).to_le_bytes());
+    // In one go: a call of its own for each entry would cost as much as a third of the payload.
+    let table = out.len() - items.len() * ENTRY - 4;
+    crc32c_append(payload_crc, &out[table..])
+}
+
+/// The items of a bundle; an iterator that ends early where lengths don't fit.
+pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
+    let count = bytes.len().checked_sub(4).map_or(0, |at| u32_at(bytes, at)) as usize;
+    let table_at = bytes.len().checked_sub(4).and_then(|end| end.checked_sub(count.checked_mul(ENTRY)?));
+    let (payloads, table) = bytes.split_at(table_at.unwrap_or(0));
+    let count = if table_at.is_some() { count } else { 0 };
+    let mut at = 0;
+    table.chunks_exact(ENTRY).take(count).map_while(move |e| {
+        let end = at + u32_at(e, 16) as usize;
+        let payload = payloads.get(at..end)?;
+        at = end;
+        Some(Item {
+            queue: u16::from_le_bytes([e[24], e[25]]),
+            kind: e[26],
+            flags: e[27],
+            sequence: u64_at(e, 0),
+            time_ns: u64_at(e, 8),
+            tag: u32_at(e, 20),
+            payload: [payload, &[]],
+        })
+    })
+}

@@ -1,0 +1,211 @@
+//! The one format of everything in an outbox: a file header, then frames. All numbers little-endian.
+//!
+//! **File header**, 128 bytes: the same 64 bytes twice, so that no single damaged sector or bit takes the
+//! salt, and with it the whole file.
+//!
+//! | offset | size | content |
+//! |---|---|---|
+//! | 0 | 8 | `FACTLINE` |
+//! | 8 | 2 | format version, 1 |
+//! | 10 | 2 | size of the whole header, 128 |
+//! | 12 | 4 | purpose: 1 segment, 2 ring, 3 names, 4 dead letters |
+//! | 16 | 8 | salt, random per file |
+//! | 24 | 8 | first sequence: frames of *earlier* segments count only below it |
+//! | 32 | 8 | when the file was made, unix ns |
+//! | 40 | 8 | latest record time of the queue before this file, unix ns |
+//! | 48 | 12 | zero |
+//! | 60 | 4 | CRC-32C of bytes 0..60 |
+//!
+//! The first twelve bytes and the CRC stay where they are in all versions; a file of a newer version is
+//! refused untouched.
+//!
+//! **Frame**, 36 bytes and a payload:
+//!
+//! | offset | size | content |
+//! |---|---|---|
+//! | 0 | 4 | magic `F5 9C C1 FE` (never valid UTF-8) |
+//! | 4 | 4 | length n of the payload, at most 64 MiB |
+//! | 8 | 8 | sequence |
+//! | 16 | 8 | time, unix ns |
+//! | 24 | 1 | kind |
+//! | 25 | 1 | flags: 1 = carries content |
+//! | 26 | 2 | zero |
+//! | 28 | 4 | check: CRC-32C of salt and bytes 0..28 |
+//! | 32 | 4 | CRC-32C of payload and check |
+//! | 36 | n | payload |
+//!
+//! The check lets a reader trust the length although the payload is damaged, and makes the search for the
+//! next good frame cheap. Both sums depend on the salt: bytes inside a payload that look like a frame are
+//! not one. The payload comes first in the second sum so that emitters compute it outside their lock.
+//!
+//! Sequences count the records of one queue of one lane, from 1, without gaps: a gap is a loss, of exactly
+//! so many records.
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 header | what the records of this segment belong to; the first frame of a segment, written twice |
+//! | 2 record | opaque |
+//! | 3 lost | reason u8, count u64: the records up to this sequence that were never written |
+//! | 4 begin | key (24 bytes), opaque |
+//! | 5 end | key (24 bytes) |
+//! | 6 transaction | see `bundle` |
+//! | 7 names | names of the queues, by index, separated by newlines |
+//! | 8 dead | length of header u32, header, length of reason u32, reason, record |
+
+use crc32c::{crc32c, crc32c_append};
+
+pub(crate) const MAGIC: [u8; 4] = [0xF5, 0x9C, 0xC1, 0xFE];
+pub(crate) const FRAME_HEADER: usize = 36;
+pub(crate) const FILE_HEADER: usize = 128;
+pub(crate) const MAX_PAYLOAD: usize = 64 << 20;
+const VERSION: u16 = 1;
+const COPY: usize = FILE_HEADER / 2;
+
+pub(crate) mod kind {
+    pub(crate) const HEADER: u8 = 1;
+    pub(crate) const RECORD: u8 = 2;
+    pub(crate) const LOST: u8 = 3;
+    pub(crate) const BEGIN: u8 = 4;
+    pub(crate) const END: u8 = 5;
+    pub(crate) const TRANSACTION: u8 = 6;
+    pub(crate) const NAMES: u8 = 7;
+    pub(crate) const DEAD: u8 = 8;
+}
+
+pub(crate) const FLAG_CONTENT: u8 = 1;
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Segment = 1,
+    Ring = 2,
+    Names = 3,
+    Dead = 4,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileHeader {
+    pub(crate) salt: u64,
+    pub(crate) first_sequence: u64,
+    pub(crate) created_ns: u64,
+    pub(crate) last_time_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    Damaged,
+    Newer(u16),
+}
+
+impl FileHeader {
+    pub(crate) fn new(first_sequence: u64, last_time_ns: u64) -> Self {
+        Self {
+            salt: super::place::random(),
+            first_sequence,
+            created_ns: super::place::now_ns(),
+            last_time_ns,
+        }
+    }
+
+    pub(crate) fn encode(&self, purpose: Purpose) -> [u8; FILE_HEADER] {
+        let mut copy = [0; COPY];
+        copy[..8].copy_from_slice(b"FACTLINE");
+        copy[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        copy[10..12].copy_from_slice(&(FILE_HEADER as u16).to_le_bytes());
+        copy[12..16].copy_from_slice(&(purpose as u32).to_le_bytes());
+        copy[16..24].copy_from_slice(&self.salt.to_le_bytes());
+        copy[24..32].copy_from_slice(&self.first_sequence.to_le_bytes());
+        copy[32..40].copy_from_slice(&self.created_ns.to_le_bytes());
+        copy[40..48].copy_from_slice(&self.last_time_ns.to_le_bytes());
+        let sum = crc32c(&copy[..60]);
+        copy[60..].copy_from_slice(&sum.to_le_bytes());
+        let mut both = [0; FILE_HEADER];
+        both[..COPY].copy_from_slice(&copy);
+        both[COPY..].copy_from_slice(&copy);
+        both
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
+        for copy in bytes.chunks_exact(COPY).take(2) {
+            if copy[..8] != *b"FACTLINE" || crc32c(&copy[..60]) != u32_at(copy, 60) {
+                continue;
+            }
+            let version = u16::from_le_bytes([copy[8], copy[9]]);
+            if version != VERSION {
+                return Err(BadHeader::Newer(version));
+            }
+            return Ok(Self {
+                salt: u64_at(copy, 16),
+                first_sequence: u64_at(copy, 24),
+                created_ns: u64_at(copy, 32),
+                last_time_ns: u64_at(copy, 40),
+            });
+        }
+        Err(BadHeader::Damaged)
+    }
+
+    pub(crate) fn seal(&self) -> Seal {
+        Seal(crc32c(&self.salt.to_le_bytes()))
+    }
+}
+
+/// What a frame says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) sequence: u64,
+    pub(crate) time_ns: u64,
+}
+
+/// The state of the checksum after a file's salt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seal(u32);
+
+impl Seal {
+    /// A frame's header, for a payload of `len` bytes whose CRC-32C is `payload_crc`.
+    pub(crate) fn header(self, meta: Meta, len: usize, payload_crc: u32) -> [u8; FRAME_HEADER] {
+        let mut h = [0; FRAME_HEADER];
+        h[..4].copy_from_slice(&MAGIC);
+        h[4..8].copy_from_slice(&(len as u32).to_le_bytes());
+        h[8..16].copy_from_slice(&meta.sequence.to_le_bytes());
+        h[16..24].copy_from_slice(&meta.time_ns.to_le_bytes());
+        h[24] = meta.kind;
+        h[25] = meta.flags;
+        let check = crc32c_append(self.0, &h[..28]).to_le_bytes();
+        h[28..32].copy_from_slice(&check);
+        h[32..36].copy_from_slice(&crc32c_append(payload_crc, &check).to_le_bytes());
+        h
+    }
+
+    pub(crate) fn push(self, out: &mut Vec<u8>, meta: Meta, payload: &[u8]) {
+        out.extend_from_slice(&self.header(meta, payload.len(), crc32c(payload)));
+        out.extend_from_slice(payload);
+    }
+
+    /// Meta and payload length, if the header is one that this file's writer made.
+    pub(crate) fn open(self, h: &[u8]) -> Option<(Meta, usize)> {
+        let h = h.get(..FRAME_HEADER)?;
+        if h[..4] != MAGIC || crc32c_append(self.0, &h[..28]) != u32_at(h, 28) {
+            return None;
+        }
+        let len = u32_at(h, 4) as usize;
+        let meta = Meta { kind: h[24], flags: h[25], sequence: u64_at(h, 8), time_ns: u64_at(h, 16) };
+        (len <= MAX_PAYLOAD).then_some((meta, len))
+    }
+
+    /// Whether the payload is the one that the header was made for.
+    pub(crate) fn holds(header: &[u8], payload: &[u8]) -> bool {
+        header.len() >= FRAME_HEADER && crc32c_append(crc32c(payload), &header[28..32]) == u32_at(header, 32)
+    }
+}
+
+/// The number at `at`; 0 where the bytes end before it.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+/// The number at `at`; 0 where the bytes end before it.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}

@@ -1,0 +1,373 @@
+//! What emitters and the writer thread share, and the way from the ring into the segments.
+//!
+//! Two locks, always taken in this order: the store's (who writes files) and the gate's (who touches the
+//! ring; never held during a system call that writes).
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use super::bounds;
+use super::bundle::Item;
+use super::frame::kind;
+use super::lane::{self, LaneInner};
+use super::queue::{Tally, lock};
+use super::ring::Ring;
+use super::settings::{Settings, WhenFull};
+use super::store::{self, Store};
+
+/// Copied under the gate's lock at once: some 10 us.
+const BITE: usize = 64 << 10;
+/// Gathered before it is written: few system calls, and still in the processor's cache.
+const ROUND: u64 = 256 << 10;
+/// An emitter that finds the ring full and somebody else draining waits so long before it takes the disk
+/// for stuck.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+pub(crate) struct Gate {
+    pub(crate) ring: Option<Ring>,
+    /// Last sequence given, per queue, and of the starts.
+    last: Vec<u64>,
+    last_start: u64,
+    /// CRC-32C of each queue's header.
+    pub(crate) tags: Vec<u32>,
+    /// The disk refuses, or is too slow: with a full ring the policy decides at once.
+    pub(crate) stuck: bool,
+    /// Something that was taken from the ring is not written.
+    pub(crate) behind: bool,
+    /// The writer thread sleeps until it is called.
+    pub(crate) idle: bool,
+    called: bool,
+    pub(crate) closed: bool,
+    pub(crate) unsynced_since: Option<Instant>,
+    pub(crate) accepted: u64,
+    pub(crate) accepted_bytes: u64,
+    pub(crate) refused: u64,
+    /// Dropped from the ring and not yet said in the segments: last sequence and count, per queue.
+    dropped: HashMap<u16, (u64, u64)>,
+    /// Headers that were dropped with them: what stays in the ring belongs to these.
+    dropped_headers: HashMap<u16, Vec<u8>>,
+}
+
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) lane: Arc<LaneInner>,
+    pub(crate) gate: Mutex<Gate>,
+    /// Bytes; 0 without a ring. Here so that it can be read without the lock.
+    pub(crate) ring_capacity: u64,
+    /// The writer has something to do.
+    pub(crate) work: Condvar,
+    /// The ring has room again.
+    pub(crate) room: Condvar,
+    /// Drains so far, for `wait`.
+    pub(crate) drains: Mutex<u64>,
+    pub(crate) drained: Condvar,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) adopted: Mutex<Vec<Weak<LaneInner>>>,
+    pub(crate) warnings: Mutex<Vec<String>>,
+}
+
+/// What became of a transaction that did not go through the ring.
+pub(crate) enum Past {
+    /// It is written or, after an error, kept in memory and tried again.
+    Accepted(io::Result<()>),
+    /// Something older is kept already; this was not taken.
+    Refused(io::Error),
+}
+
+impl Gate {
+    pub(crate) fn new(ring: Option<Ring>, queues: usize) -> Self {
+        Self {
+            ring,
+            last: vec![0; queues],
+            last_start: 0,
+            tags: vec![0; queues],
+            stuck: false,
+            behind: false,
+            idle: false,
+            called: false,
+            closed: false,
+            unsynced_since: None,
+            accepted: 0,
+            accepted_bytes: 0,
+            refused: 0,
+            dropped: HashMap::new(),
+            dropped_headers: HashMap::new(),
+        }
+    }
+
+    /// Gives the items their sequences: from here on they are accepted. A header has none of its own.
+    pub(crate) fn number(&mut self, items: &mut [Item<'_>]) {
+        for item in items {
+            let queue = usize::from(item.queue);
+            match self.last.get_mut(queue) {
+                Some(last) if item.kind == kind::RECORD => {
+                    *last += 1;
+                    item.sequence = *last;
+                    item.tag = self.tags.get(queue).copied().unwrap_or(0);
+                    self.accepted += 1;
+                    self.accepted_bytes += item.len() as u64;
+                }
+                Some(_) => {
+                    if let Some(tag) = self.tags.get_mut(queue) {
+                        *tag = item.tag;
+                    }
+                }
+                None => {
+                    self.last_start += 1;
+                    item.sequence = self.last_start;
+                }
+            }
+        }
+    }
+
+    /// A sequence among the starts, for a transaction that is logged as a whole.
+    pub(crate) fn number_log(&mut self) -> u64 {
+        self.last_start += 1;
+        self.last_start
+    }
+
+    fn drop_oldest(&mut self, items: &[Item<'_>], tally: &Tally) {
+        let Some(ring) = &mut self.ring else { return };
+        let (dropped, headers, mut records) = (&mut self.dropped, &mut self.dropped_headers, 0);
+        ring.make_room(items, |item| {
+            if item.kind == kind::HEADER {
+                headers.insert(item.queue, item.payload[0].to_vec());
+            } else {
+                let entry = dropped.entry(item.queue).or_default();
+                *entry = (item.sequence, entry.1 + 1);
+                records += u64::from(item.kind == kind::RECORD);
+            }
+        });
+        tally.dropped_in_ring(records);
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.behind || self.ring.as_ref().is_some_and(|r| !r.is_drained())
+    }
+
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() as u64 / 2)
+    }
+
+    /// Whether the writer has to be called: it sleeps, or has to hurry.
+    pub(crate) fn must_call(&mut self) -> bool {
+        let half = self.is_half_full();
+        let call = std::mem::take(&mut self.idle) || (half && !self.called);
+        self.called = half;
+        call
+    }
+}
+
+impl Core {
+    /// Puts a transaction into the ring and returns its position; waits or drops as the policy says.
+    /// `None`: closed.
+    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], payload_crc: u32) -> Option<u64> {
+        let mut gate = lock(&self.gate);
+        let mut waited = Duration::ZERO;
+        loop {
+            if gate.closed {
+                gate.refused += 1;
+                return None;
+            }
+            if gate.ring.as_ref().is_some_and(|r| r.fits(items)) {
+                break;
+            }
+            gate = self.find_room(gate, items, &mut waited);
+        }
+        gate.number(items);
+        let gate_mut = &mut *gate;
+        let ring = gate_mut.ring.as_mut()?;
+        ring.append(items, payload_crc);
+        let position = ring.head();
+        let call = gate.must_call();
+        drop(gate);
+        if call {
+            self.work.notify_one();
+        }
+        Some(position)
+    }
+
+    fn find_room<'a>(
+        &'a self,
+        mut gate: MutexGuard<'a, Gate>,
+        items: &[Item<'_>],
+        waited: &mut Duration,
+    ) -> MutexGuard<'a, Gate> {
+        if gate.stuck {
+            if self.settings.when_full == WhenFull::DropOldest {
+                gate.drop_oldest(items, &self.tally);
+                return gate;
+            }
+            return self.room.wait(gate).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        drop(gate);
+        // Nobody else is at it: the emitter does it itself, which is quicker than calling somebody.
+        if let Ok(mut store) = self.lane.store.try_lock() {
+            let _ = self.drain_held(&mut store);
+            return lock(&self.gate);
+        }
+        let gate = lock(&self.gate);
+        if gate.closed || gate.stuck || gate.ring.as_ref().is_none_or(|r| r.fits(items)) {
+            return gate;
+        }
+        let began = Instant::now();
+        let (mut gate, result) =
+            self.room.wait_timeout(gate, PATIENCE).unwrap_or_else(std::sync::PoisonError::into_inner);
+        *waited += began.elapsed();
+        if result.timed_out() && *waited >= PATIENCE {
+            gate.stuck = true;
+        }
+        gate
+    }
+
+    /// Ring to segments, until the ring is empty.
+    pub(crate) fn drain(&self) -> io::Result<()> {
+        self.drain_held(&mut lock(&self.lane.store))
+    }
+
+    pub(crate) fn drain_held(&self, store: &mut Store) -> io::Result<()> {
+        let mut bites = std::mem::take(&mut store.scratch);
+        let drained = self.drain_with(store, &mut bites);
+        store.scratch = bites;
+        drained
+    }
+
+    fn drain_with(&self, store: &mut Store, bites: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            // What an earlier round could not write goes first, alone, so that memory stays bounded.
+            let left_over = store.pending_bytes() > 0;
+            while !left_over && store.pending_bytes() < ROUND {
+                bites.clear();
+                let (dropped, headers) = {
+                    let mut gate = lock(&self.gate);
+                    let dropped =
+                        (std::mem::take(&mut gate.dropped), std::mem::take(&mut gate.dropped_headers));
+                    if let Some(ring) = &mut gate.ring {
+                        ring.take(bites, BITE);
+                    }
+                    dropped
+                };
+                // All of what was dropped is older than what was just taken.
+                for (queue, (sequence, count)) in dropped {
+                    store.lost(queue, sequence, count);
+                }
+                for (queue, header) in headers {
+                    store.set_header(queue, &header);
+                }
+                if bites.is_empty() {
+                    break;
+                }
+                let mut rest = &bites[..];
+                while let Some((len, after)) = rest.split_first_chunk::<4>() {
+                    let (bundle, after) = after.split_at(after.len().min(u32::from_le_bytes(*len) as usize));
+                    store.apply(bundle, None);
+                    rest = after;
+                }
+            }
+            if store.pending_bytes() == 0 {
+                let mut gate = lock(&self.gate);
+                gate.behind = false;
+                self.release(&mut gate);
+                return Ok(());
+            }
+            if let Err(e) = self.write_out(store) {
+                let mut gate = lock(&self.gate);
+                (gate.stuck, gate.behind) = (true, true);
+                // Who waits for room has to look again: the policy applies now.
+                self.room.notify_all();
+                return Err(e);
+            }
+            {
+                let mut gate = lock(&self.gate);
+                gate.unsynced_since.get_or_insert_with(Instant::now);
+                self.release(&mut gate);
+            }
+            *lock(&self.drains) += 1;
+            self.drained.notify_all();
+        }
+    }
+
+    fn write_out(&self, store: &mut Store) -> io::Result<()> {
+        bounds::make_space(&self.settings, store, &lock(&self.adopted))?;
+        store.flush()
+    }
+
+    /// Everything taken is written: its space is free.
+    fn release(&self, gate: &mut Gate) {
+        gate.stuck = false;
+        gate.behind = false;
+        if let Some(ring) = &mut gate.ring {
+            ring.release(u64::MAX);
+        }
+        self.room.notify_all();
+    }
+
+    /// Drain and `fdatasync`.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let drained = self.drain();
+        let since = lock(&self.gate).unsynced_since.take();
+        let synced = store::sync(&self.lane.store).and_then(|()| lane::checkpoint_if_due(&self.lane.store));
+        if synced.is_err() {
+            lock(&self.gate).unsynced_since = since.or_else(|| Some(Instant::now()));
+        }
+        drained.and(synced)
+    }
+
+    /// Writes a transaction that is too large for the ring, or has none, behind everything accepted before.
+    pub(crate) fn past_ring(&self, items: &mut [Item<'_>]) -> Option<Past> {
+        let mut store = lock(&self.lane.store);
+        let log = loop {
+            let drained = self.drain_held(&mut store);
+            let mut gate = lock(&self.gate);
+            if gate.closed {
+                gate.refused += 1;
+                return None;
+            }
+            if let Err(e) = drained {
+                if self.settings.when_full == WhenFull::Block {
+                    drop((gate, store));
+                    self.pause(Duration::from_millis(20));
+                    store = lock(&self.lane.store);
+                    continue;
+                }
+                gate.refused += 1;
+                return Some(Past::Refused(e));
+            }
+            // Under both locks: nobody can come in between the sequences and the files.
+            if !gate.has_work() {
+                let log = gate.number_log();
+                gate.number(items);
+                break log;
+            }
+        };
+        let written = lane::write_whole(&mut store, items, log, |store| {
+            bounds::make_space(&self.settings, store, &lock(&self.adopted))
+        });
+        let mut gate = lock(&self.gate);
+        gate.unsynced_since.get_or_insert_with(Instant::now);
+        if written.is_err() {
+            (gate.stuck, gate.behind) = (true, true);
+        }
+        if gate.must_call() {
+            self.work.notify_one();
+        }
+        drop(gate);
+        *lock(&self.drains) += 1;
+        self.drained.notify_all();
+        Some(Past::Accepted(written))
+    }
+
+    pub(crate) fn wake_waiting(&self) {
+        drop(lock(&self.gate));
+        self.room.notify_all();
+    }
+
+    /// Waits for space to be given back, or `at_most`.
+    pub(crate) fn pause(&self, at_most: Duration) {
+        let freed = self.lane.freed();
+        let guard = lock(&freed.0);
+        drop(freed.1.wait_timeout(guard, at_most));
+    }
+}

@@ -1,0 +1,218 @@
+//! The whole way of a record put together: layer, outbox, delivery, and what dead processes left behind.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Destination, Signal};
+use crate::deliver::{Deliverer, FlushReport, Route, RouteReport, Stored};
+use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
+use crate::outbox::{Lane, OpenError, Outbox, Queue, Settings};
+
+/// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
+/// whoever opens the outbox next.
+const LAST_DELIVERY: Duration = Duration::from_millis(120);
+
+/// A running outbox with its delivery.
+pub struct Telemetry {
+    outbox: Outbox,
+    deliverer: Arc<Deliverer>,
+    destinations: Vec<Destination>,
+    resource: Resource,
+    adopted: Arc<Mutex<Vec<Lane>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Why telemetry could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The outbox.
+    Outbox(OpenError),
+    /// Delivery: a thread, or what a destination needs.
+    Delivery(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Outbox(error) => error.fmt(f),
+            StartError::Delivery(what) => write!(f, "delivery cannot start: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Telemetry {
+    /// Opens the outbox and starts delivery. Nothing is connected yet, and no network is waited for.
+    ///
+    /// # Errors
+    /// The outbox can't be used, or delivery can't be set up.
+    pub fn start(config: &Config) -> Result<Telemetry, StartError> {
+        let destinations = config.destinations();
+        let mut settings = Settings::new(&config.outbox_dir.value);
+        settings.queues = destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
+        let outbox = Outbox::open(settings).map_err(StartError::Outbox)?;
+        let failed = |error: &dyn fmt::Display| StartError::Delivery(error.to_string());
+        let deliverer = Deliverer::start(Vec::new()).map_err(|error| failed(&error))?;
+        let own = outbox.own();
+        for destination in &destinations {
+            let name = queue_name(destination.signal);
+            let reader = own.reader(name).map_err(|error| failed(&error))?;
+            let route = Route::new(name, Box::new(Stored::new(reader)), destination).map_err(|error| failed(&error))?;
+            deliverer.add(route);
+        }
+        let mut resource = Resource::new(&config.service_name.value);
+        for (key, value) in &config.resource_attributes.value {
+            resource.set(key, value);
+        }
+        let telemetry = Telemetry {
+            outbox,
+            deliverer: Arc::new(deliverer),
+            destinations,
+            resource,
+            adopted: Arc::default(),
+            stopping: Arc::default(),
+        };
+        telemetry.follow().map_err(|error| failed(&error))?;
+        Ok(telemetry)
+    }
+
+    /// A layer that writes facts into this outbox.
+    pub fn layer(&self) -> OtelLayer {
+        let sink = OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces));
+        otel::layer(sink, self.resource.clone().with("service.instance.id", &instance_id()))
+    }
+
+    fn queues(&self, signal: Signal) -> Vec<Queue> {
+        self.outbox.queue(queue_name(signal)).into_iter().collect()
+    }
+
+    // Tells delivery when something was stored. The thread ends at the first wake-up after the end.
+    fn follow(&self) -> io::Result<()> {
+        let (outbox, deliverer) = (self.outbox.clone(), Arc::downgrade(&self.deliverer));
+        let stopping = Arc::clone(&self.stopping);
+        std::thread::Builder::new().name("factline-follow".to_owned()).spawn(move || {
+            let mut seen = 0;
+            while !stopping.load(Ordering::Acquire) {
+                let now = outbox.wait(seen, Duration::from_secs(1));
+                match deliverer.upgrade() {
+                    Some(deliverer) if now != seen => deliverer.nudge(),
+                    Some(_) => {}
+                    None => return,
+                }
+                seen = now;
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Takes over what dead processes left: what they had open is closed as interrupted, what they had not
+    /// delivered is delivered. Returns how many lanes there were.
+    ///
+    /// # Errors
+    /// A lane could not be written; the others were taken over.
+    pub fn adopt(&self) -> io::Result<usize> {
+        let mut outcome = Ok(());
+        let lanes = self.outbox.adopt();
+        let count = lanes.len();
+        for lane in lanes {
+            if let Err(error) = self.take_over(&lane) {
+                outcome = Err(io::Error::new(error.kind(), format!("lane {}: {error}", lane.name())));
+            }
+            self.adopted.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+        }
+        outcome.map(|()| count)
+    }
+
+    fn take_over(&self, lane: &Lane) -> io::Result<()> {
+        let queues = |signal: Signal, of: otel::Signal| {
+            let queue = lane.queue(queue_name(signal));
+            if let Some(queue) = queue
+                && lane.header(queue).is_none()
+            {
+                lane.set_header(queue, &Header::new(&self.resource, of).0)?;
+            }
+            Ok::<_, io::Error>(queue.into_iter().collect::<Vec<_>>())
+        };
+        if !lane.unfinished().is_empty() {
+            let (logs, traces) = (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
+            otel::recover(lane, &logs, &traces)?;
+        }
+        for destination in &self.destinations {
+            let name = queue_name(destination.signal);
+            if lane.queue(name).is_none() {
+                continue;
+            }
+            let source = Box::new(Stored::new(lane.reader(name)?));
+            match Route::new(format!("{name} of {}", lane.name()), source, destination) {
+                Ok(route) => self.deliverer.add(route),
+                Err(error) => return Err(io::Error::other(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in the background, so that nobody waits for a large lane.
+    pub fn adopt_in_background(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        // Without a thread the next start does it.
+        let _ = std::thread::Builder::new().name("factline-adopt".to_owned()).spawn(move || {
+            // What can't be taken over now stays where it is.
+            let _ = this.adopt();
+        });
+    }
+
+    /// Waits until everything that is stored was delivered or refused, or `deadline`.
+    pub fn flush(&self, deadline: Instant) -> FlushReport {
+        // A disk that refuses keeps the records in the ring; the report shows what is missing.
+        let _ = self.outbox.drain();
+        self.deliverer.nudge();
+        self.deliverer.flush(deadline)
+    }
+
+    /// How each destination is getting on.
+    pub fn report(&self) -> Vec<RouteReport> {
+        self.deliverer.report()
+    }
+
+    /// The outbox.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Ends delivery and leaves the rest on disk. Never waits for a network.
+    ///
+    /// # Errors
+    /// The disk's; what could not be written is in the ring's file for the next process.
+    pub fn stop(&self) -> io::Result<()> {
+        self.stopping.store(true, Ordering::Release);
+        let drained = self.outbox.drain();
+        self.deliverer.nudge();
+        self.deliverer.flush(Instant::now() + LAST_DELIVERY);
+        for lane in std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // It stays for the next process if it can't be removed now.
+            let _ = lane.remove_if_empty();
+        }
+        drained.and(self.outbox.close())
+    }
+}
+
+/// The queue of a signal. Its records go wherever the signal is sent when they are delivered.
+pub fn queue_name(signal: Signal) -> &'static str {
+    signal.name()
+}
+
+// A UUID of version 8 (RFC 9562): made of what no other process shares, without a source of randomness.
+fn instance_id() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = || RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()));
+    let bits = u128::from(random()) << 64 | u128::from(random());
+    let bits = bits & !(0xf << 76) | 8 << 76;
+    let bits = bits & !(0x3 << 62) | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
