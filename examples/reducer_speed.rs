@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use factline::analytics::{Limits, Reducer};
 use factline::fact::vocabulary::{
-    ConnectionStart, Fact, ThreadInitialized, ToolEnd, ToolStart, TurnConfigured, TurnEnd, TurnStart, TurnUsage,
+    ConnectionStart, Fact, ThreadInitialized, ToolEnd, ToolStart, TurnConfigured, TurnEnd, TurnStart,
+    TurnUsage,
 };
 use factline::fact::{End, Envelope};
 
 fn main() {
     for threads in [100, 10_000, 100_000] {
         let mut reducer = Reducer::new(Limits { threads, ..Limits::default() });
-        let connection = ConnectionStart { connection_id: 1, transport: "stdio".into(), ..ConnectionStart::default() };
+        let connection =
+            ConnectionStart { connection_id: 1, transport: "stdio".into(), ..ConnectionStart::default() };
         reducer.reduce(&Envelope::default(), &Fact::ConnectionStart(connection));
         for at in 0..threads {
             let fact = ThreadInitialized {
@@ -38,7 +40,10 @@ fn main() {
         }
         let seconds = began.elapsed().as_secs_f64();
         let rate = facts as f64 / seconds;
-        println!("{threads} threads: {facts} facts, {events} events, {rate:.0} facts/s, {:.2} us each", 1e6 / rate);
+        println!(
+            "{threads} threads: {facts} facts, {events} events, {rate:.0} facts/s, {:.2} us each",
+            1e6 / rate
+        );
     }
 }
 
@@ -46,7 +51,8 @@ type Ends = (End, Fact<'static>, Fact<'static>, Fact<'static>);
 
 fn turn(at: usize, threads: usize) -> (Envelope, Fact<'static>, Vec<Fact<'static>>, Ends) {
     let (thread, turn) = (id("thread", at * 7919 % threads), id("turn", at));
-    let start = TurnStart { thread_id: thread.clone().into(), turn_id: turn.clone().into(), ..TurnStart::default() };
+    let start =
+        TurnStart { thread_id: thread.clone().into(), turn_id: turn.clone().into(), ..TurnStart::default() };
     let configured = TurnConfigured {
         thread_id: thread.clone().into(),
         turn_id: turn.clone().into(),
@@ -63,7 +69,14 @@ fn turn(at: usize, threads: usize) -> (Envelope, Fact<'static>, Vec<Fact<'static
     });
     let usage = |total| {
         let (thread_id, turn_id) = (thread.clone().into(), turn.clone().into());
-        Fact::TurnUsage(TurnUsage { thread_id, turn_id, input: total, output: 9, total, ..TurnUsage::default() })
+        Fact::TurnUsage(TurnUsage {
+            thread_id,
+            turn_id,
+            input: total,
+            output: 9,
+            total,
+            ..TurnUsage::default()
+        })
     };
     let said = vec![Fact::TurnConfigured(configured), tool.clone(), usage(1000), usage(2000)];
     let ending = End { time: at as u64 + 5, observed: at as u64 + 5, ..End::default() };

@@ -18,8 +18,8 @@ pub struct Replayed {
     pub first_reason: &'static str,
 }
 
-/// Replays one transcript. Facts are emitted to the current `tracing` subscriber; `progress` is told after every
-/// entry and may say stop.
+/// Replays one transcript. Facts are emitted to the current `tracing` subscriber; `progress` is told before
+/// every entry and may say stop: that entry is then not observed.
 ///
 /// The environment has no influence, so that the same transcript gives the same facts anywhere.
 ///
@@ -34,12 +34,10 @@ pub fn replay(
     let mut replayed = Replayed::default();
     let outcome = loop {
         match transcript.next_entry() {
+            Ok(Some(_)) if !progress(replayed.messages) => break Ok(()),
             Ok(Some(entry)) => observe(&mut observer, &entry, &mut replayed),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
-        }
-        if !progress(replayed.messages) {
-            break Ok(());
         }
     };
     observer.finish(Ended::ClientClosed);
@@ -68,3 +66,47 @@ fn observe(observer: &mut Observer, entry: &Entry<'_>, replayed: &mut Replayed) 
         }
     }
 }
+
+/// Replays one transcript and writes its analytics events as JSON, one a line; nothing else is made of it.
+///
+/// # Errors
+/// The transcript can't be read any further, or `out` can't be written; what came before was written.
+#[cfg(feature = "analytics")]
+pub fn replay_events<W: std::io::Write + Send + 'static>(
+    transcript: &mut Transcript,
+    out: W,
+    families: crate::analytics::Families,
+) -> Result<Replayed, EventsError> {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let lines = std::sync::Arc::new(crate::analytics::Lines::new(out));
+    let layer = crate::analytics::layer(std::sync::Arc::clone(&lines), families);
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let replayed =
+        tracing::subscriber::with_default(subscriber, || replay(transcript, Capture::NONE, |_| true));
+    lines.finish().map_err(EventsError::Output)?;
+    replayed.map_err(EventsError::Transcript)
+}
+
+/// Why [`replay_events`] ended early.
+#[cfg(feature = "analytics")]
+#[derive(Debug)]
+pub enum EventsError {
+    /// The transcript can't be read.
+    Transcript(TranscriptError),
+    /// The events can't be written.
+    Output(std::io::Error),
+}
+
+#[cfg(feature = "analytics")]
+impl std::fmt::Display for EventsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EventsError::Transcript(error) => error.fmt(f),
+            EventsError::Output(error) => write!(f, "events can't be written: {error}"),
+        }
+    }
+}
+
+#[cfg(feature = "analytics")]
+impl std::error::Error for EventsError {}

@@ -1,20 +1,23 @@
 //! Whatever a stream holds, state stays consistent, and what gives no event is counted with its reason.
 #![cfg(all(feature = "analytics", feature = "tap"))]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 #[path = "support/facts.rs"]
 mod facts;
 
-use facts::{Said, observed, told};
 use factline::analytics::{AnalyticsLayer, Event, Families, Family, Limits, Reducer, only_facts};
 use factline::fact::vocabulary::{Fact, ThreadArchived, ToolEnd, ToolStart, TurnEnd, TurnStart};
 use factline::fact::{Capture, End, Envelope, Point as _};
+use facts::{Said, observed, told};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 const INITIALIZE: &str = r#">{"id":1,"method":"initialize","params":{"clientInfo":{"name":"ide","version":"1"},"capabilities":{}}}"#;
-const INITIALIZED: &str = r#"<{"id":1,"result":{"userAgent":"ide/0.169.0 (Debian 12.0.0; x86_64) x","platformOs":"linux"}}"#;
+const INITIALIZED: &str =
+    r#"<{"id":1,"result":{"userAgent":"ide/0.169.0 (Debian 12.0.0; x86_64) x","platformOs":"linux"}}"#;
 const START: &str = r#">{"id":2,"method":"thread/start","params":{}}"#;
 const STARTED: &str = r#"<{"id":2,"result":{"thread":{"id":"t","sessionId":"t","createdAt":5,"ephemeral":false},"model":"m","modelProvider":"p","sandbox":{"type":"readOnly"},"approvalPolicy":"never","approvalsReviewer":"user"}}"#;
-const ASK: &str = r#">{"id":3,"method":"turn/start","params":{"threadId":"t","input":[{"type":"text","text":"x"}]}}"#;
+const ASK: &str =
+    r#">{"id":3,"method":"turn/start","params":{"threadId":"t","input":[{"type":"text","text":"x"}]}}"#;
 const ASKED: &str = r#"<{"id":3,"result":{"turn":{"id":"u","status":"inProgress"}}}"#;
 const TURN: &str = r#"<{"method":"turn/started","params":{"threadId":"t","turn":{"id":"u","rootTurnId":"u","startedAt":5}}}"#;
 const DONE: &str = r#"<{"method":"turn/completed","params":{"threadId":"t","turn":{"id":"u","status":"completed","startedAt":5,"completedAt":6,"durationMs":900}}}"#;
@@ -29,7 +32,9 @@ fn types(events: &[Event]) -> Vec<&'static str> {
 }
 
 fn command(phase: &str, id: &str, more: &str) -> String {
-    format!(r#"<{{"method":"item/{phase}","params":{{"threadId":"t","turnId":"u","item":{{"type":"commandExecution","id":"{id}","source":"unifiedExecStartup","startedAtMs":1795000000000{more}}}}}}}"#)
+    format!(
+        r#"<{{"method":"item/{phase}","params":{{"threadId":"t","turnId":"u","item":{{"type":"commandExecution","id":"{id}","source":"unifiedExecStartup","startedAtMs":1795000000000{more}}}}}}}"#
+    )
 }
 
 #[test]
@@ -62,27 +67,42 @@ fn what_is_said_of_an_unknown_thread_waits_and_is_counted() {
 
 #[test]
 fn a_steer_of_an_unknown_thread_gives_nothing() {
-    let (events, counters) = told(&[INITIALIZE, INITIALIZED,
+    let (events, counters) = told(&[
+        INITIALIZE,
+        INITIALIZED,
         r#">{"id":9,"method":"turn/steer","params":{"threadId":"ghost","expectedTurnId":"u","input":[]}}"#,
-        r#"<{"id":9,"error":{"code":-32600,"message":"thread not found: ghost"}}"#]);
+        r#"<{"id":9,"error":{"code":-32600,"message":"thread not found: ghost"}}"#,
+    ]);
     assert!(events.is_empty());
     assert_eq!(counters.counts()["missing_context"], 1);
 }
 
 #[test]
 fn notifications_that_come_twice_count_once() {
-    let (started, completed) = (command("started", "c", ""), command("completed", "c", r#","completedAtMs":1795000000009,"status":"completed""#));
+    let (started, completed) = (
+        command("started", "c", ""),
+        command("completed", "c", r#","completedAtMs":1795000000009,"status":"completed""#),
+    );
     let (events, _) = told(&with(&[TURN, &started, &started, &completed, &completed, DONE, DONE]));
-    assert_eq!(types(&events), ["codex_thread_initialized", "codex_command_execution_event", "codex_turn_event"]);
+    assert_eq!(
+        types(&events),
+        ["codex_thread_initialized", "codex_command_execution_event", "codex_turn_event"]
+    );
     let Some(Event::Turn(turn)) = events.last() else { panic!("no turn") };
     assert_eq!((turn.shell_command_count, turn.total_tool_call_count), (1, 1));
 }
 
 #[test]
 fn an_item_that_completes_after_its_turn_has_an_event_and_is_not_counted() {
-    let (started, completed) = (command("started", "c", ""), command("completed", "c", r#","completedAtMs":1795000000009,"status":"failed","exitCode":-1"#));
+    let (started, completed) = (
+        command("started", "c", ""),
+        command("completed", "c", r#","completedAtMs":1795000000009,"status":"failed","exitCode":-1"#),
+    );
     let (events, counters) = told(&with(&[&started, DONE, &completed]));
-    assert_eq!(types(&events), ["codex_thread_initialized", "codex_turn_event", "codex_command_execution_event"]);
+    assert_eq!(
+        types(&events),
+        ["codex_thread_initialized", "codex_turn_event", "codex_command_execution_event"]
+    );
     let Event::Turn(turn) = &events[1] else { panic!("no turn") };
     assert_eq!(turn.total_tool_call_count, 0);
     assert!(counters.counts().is_empty());
@@ -90,7 +110,10 @@ fn an_item_that_completes_after_its_turn_has_an_event_and_is_not_counted() {
 
 #[test]
 fn a_clock_that_jumps_back_gives_no_negative_duration() {
-    let (started, completed) = (command("started", "c", ""), command("completed", "c", r#","completedAtMs":1,"status":"completed""#));
+    let (started, completed) = (
+        command("started", "c", ""),
+        command("completed", "c", r#","completedAtMs":1,"status":"completed""#),
+    );
     let (events, _) = told(&with(&[&started, &completed, DONE]));
     let Event::CommandExecution(call) = &events[1] else { panic!("no command") };
     assert!(call.base.completed_at_ms >= call.base.started_at_ms && call.base.duration_ms == Some(0));
@@ -103,8 +126,12 @@ fn an_interrupted_stream_leaves_an_interrupted_turn_and_a_killed_server_none() {
             let mut observer = factline::protocol::Observer::new(Capture::NONE);
             for (at, line) in BEGIN.iter().enumerate() {
                 let client = line.starts_with('>');
-                let sender = if client { factline::protocol::Sender::Client } else { factline::protocol::Sender::Server };
-                observer.message(1, sender, 1_795_000_000_000_000 + at as u64, line[1..].as_bytes());
+                let sender = if client {
+                    factline::protocol::Sender::Client
+                } else {
+                    factline::protocol::Sender::Server
+                };
+                observer.message(1, sender, 1_795_000_000_000_000 + at as u64, &line.as_bytes()[1..]);
             }
             observer.end(1, 1_795_000_001_000_000, how);
         })
@@ -120,9 +147,11 @@ fn an_interrupted_stream_leaves_an_interrupted_turn_and_a_killed_server_none() {
 fn facts_out_of_order_change_nothing_that_was_said() {
     let mut reducer = Reducer::new(Limits::default());
     let envelope = Envelope { time: 7, observed: 7, ..Envelope::default() };
-    let start = Fact::TurnStart(TurnStart { thread_id: "t".into(), turn_id: "u".into(), ..TurnStart::default() });
+    let start =
+        Fact::TurnStart(TurnStart { thread_id: "t".into(), turn_id: "u".into(), ..TurnStart::default() });
     let end = Fact::TurnEnd(TurnEnd { status: "completed".into(), ..TurnEnd::default() });
-    let tool = Fact::ToolStart(ToolStart { thread_id: "t".into(), turn_id: "u".into(), ..ToolStart::default() });
+    let tool =
+        Fact::ToolStart(ToolStart { thread_id: "t".into(), turn_id: "u".into(), ..ToolStart::default() });
     let tool_end = Fact::ToolEnd(ToolEnd { status: "completed".into(), ..ToolEnd::default() });
     let ending = End { time: 9, observed: 9, ..End::default() };
     for said in [
@@ -141,10 +170,14 @@ fn facts_out_of_order_change_nothing_that_was_said() {
 #[test]
 fn an_archived_thread_that_nobody_knows_has_an_event_without_context() {
     let (events, _) = observed(|| {
-        ThreadArchived { thread_id: "t".into(), action: "archived".into() }.emit(&Envelope::default(), Capture::NONE);
+        ThreadArchived { thread_id: "t".into(), action: "archived".into() }
+            .emit(&Envelope::default(), Capture::NONE);
     });
     let json = serde_json::to_string(&events[0]).unwrap();
-    assert_eq!(json, r#"{"event_type":"codex_thread_archive_event","event_params":{"thread_id":"t","action":"archived","occurred_at_ms":0}}"#);
+    assert_eq!(
+        json,
+        r#"{"event_type":"codex_thread_archive_event","event_params":{"thread_id":"t","action":"archived","occurred_at_ms":0}}"#
+    );
 }
 
 #[test]
@@ -162,10 +195,12 @@ fn more_threads_and_facts_than_fit_are_forgotten_and_counted() {
 #[test]
 fn a_family_that_is_switched_off_gives_no_event() {
     let kept = facts::Kept::default();
-    let layer = AnalyticsLayer::new(kept.clone(), Families::default().without(Family::Thread), Limits::default());
+    let layer =
+        AnalyticsLayer::new(kept.clone(), Families::default().without(Family::Thread), Limits::default());
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(only_facts()));
     tracing::subscriber::with_default(subscriber, || {
-        ThreadArchived { thread_id: "t".into(), action: "archived".into() }.emit(&Envelope::default(), Capture::NONE);
+        ThreadArchived { thread_id: "t".into(), action: "archived".into() }
+            .emit(&Envelope::default(), Capture::NONE);
     });
     assert!(kept.take().is_empty());
     assert_eq!(Family::ALL.map(|family| Family::from_name(family.as_str())), Family::ALL.map(Some));

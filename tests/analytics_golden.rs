@@ -4,6 +4,7 @@
 //! the recorded machine (`local`), or only nearly (`approx`); all others must be equal. What disagrees
 //! nevertheless stands in [`KNOWN`] with its reason, and nothing else may.
 #![cfg(all(feature = "analytics", feature = "tap"))]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 #[path = "support/facts.rs"]
 mod facts;
@@ -19,27 +20,51 @@ const SKIPPED: [&str; 3] = ["23-exec-json", "27-no-analytics", "30-slow-analytic
 
 /// Session, event type, member, how often, and why.
 const KNOWN: [(&str, &str, &str, usize, &str); 4] = [
-    ("08-interrupt", "codex_turn_event", "event_params.duration_ms", 1,
-     "the client left in mid-turn: the recording ends before the server's turn does"),
-    ("10-subagents", "codex_turn_event", "event_params.subagent_tool_call_count", 1,
-     "list_agents shows nowhere on the stream"),
-    ("10-subagents", "codex_turn_event", "event_params.total_tool_call_count", 1,
-     "list_agents shows nowhere on the stream"),
-    ("21-goals", "codex_turn_event", "event_params.total_tool_call_count", 1,
-     "get_goal shows nowhere on the stream"),
+    (
+        "08-interrupt",
+        "codex_turn_event",
+        "event_params.duration_ms",
+        1,
+        "the client left in mid-turn: the recording ends before the server's turn does",
+    ),
+    (
+        "10-subagents",
+        "codex_turn_event",
+        "event_params.subagent_tool_call_count",
+        1,
+        "list_agents shows nowhere on the stream",
+    ),
+    (
+        "10-subagents",
+        "codex_turn_event",
+        "event_params.total_tool_call_count",
+        1,
+        "list_agents shows nowhere on the stream",
+    ),
+    (
+        "21-goals",
+        "codex_turn_event",
+        "event_params.total_tool_call_count",
+        1,
+        "get_goal shows nowhere on the stream",
+    ),
 ];
 
 /// Event types, or cases of a type, that the stream does not show at all.
 fn hidden(event: &Tree, core_threads: &[&str]) -> bool {
     let params = event.get("event_params");
-    let says = |member: &str, value: &str| params.and_then(|it| it.get(member)).and_then(Tree::text) == Some(value);
+    let says =
+        |member: &str, value: &str| params.and_then(|it| it.get(member)).and_then(Tree::text) == Some(value);
     let core = ["review", "guardian", "compact", "memory_consolidation"];
     match event.kind() {
         "codex_control_tool_call_event" => true,
         "skill_invocation" if says("invoke_type", "implicit") => true,
         "codex_hook_run" if says("hook_name", "SessionEnd") => true,
         "codex_collab_agent_tool_call_event" if says("tool_name", "list_agents") => true,
-        _ => core.iter().any(|source| says("subagent_source", source)) || core_threads.iter().any(|id| says("thread_id", id)),
+        _ => {
+            core.iter().any(|source| says("subagent_source", source))
+                || core_threads.iter().any(|id| says("thread_id", id))
+        }
     }
 }
 
@@ -122,10 +147,21 @@ fn marks() -> HashMap<(&'static str, &'static str), &'static str> {
 
 /// What tells events of one session apart.
 fn key(event: &Tree) -> Vec<String> {
-    const IDS: [&str; 10] = ["thread_id", "turn_id", "item_id", "review_id", "import_id", "plugin_id", "connector_id",
-        "hook_name", "initialization_mode", "event_kind"];
+    const IDS: [&str; 10] = [
+        "thread_id",
+        "turn_id",
+        "item_id",
+        "review_id",
+        "import_id",
+        "plugin_id",
+        "connector_id",
+        "hook_name",
+        "initialization_mode",
+        "event_kind",
+    ];
     let params = event.get("event_params");
-    let ids = IDS.iter().chain(&["action", "type"]).map(|id| format!("{:?}", params.and_then(|it| it.get(id))));
+    let ids =
+        IDS.iter().chain(&["action", "type"]).map(|id| format!("{:?}", params.and_then(|it| it.get(id))));
     let name = format!("{:?}", event.get("skill_name"));
     std::iter::once(event.kind().to_owned()).chain(std::iter::once(name)).chain(ids).collect()
 }
@@ -153,7 +189,8 @@ fn differences(marks: &HashMap<(&str, &str), &str>, want: &Tree, got: &Tree) -> 
         }
     }
     let unexpected = gotten.iter().filter(|(path, _)| {
-        mark(path) != "none" && !wanted.iter().any(|(other, _)| other == path || other.starts_with(&format!("{path}.")))
+        mark(path) != "none"
+            && !wanted.iter().any(|(other, _)| other == path || other.starts_with(&format!("{path}.")))
     });
     wrong.extend(unexpected.map(|(path, _)| format!("+{path}")));
     wrong
@@ -248,7 +285,9 @@ impl Tree {
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Tree::Map(members) => f.debug_map().entries(members.iter().map(|(name, value)| (name, value))).finish(),
+            Tree::Map(members) => {
+                f.debug_map().entries(members.iter().map(|(name, value)| (name, value))).finish()
+            }
             Tree::List(list) => f.debug_list().entries(list).finish(),
             Tree::Leaf(leaf) => f.write_str(leaf),
         }

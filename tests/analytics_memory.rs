@@ -6,7 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use factline::analytics::{Limits, Reducer};
-use factline::fact::vocabulary::{ConnectionStart, Fact, ThreadInitialized, TurnConfigured, TurnEnd, TurnStart};
+use factline::fact::vocabulary::{
+    ConnectionStart, Fact, ThreadInitialized, TurnConfigured, TurnEnd, TurnStart,
+};
 use factline::fact::{End, Envelope};
 
 struct Counting;
@@ -52,7 +54,8 @@ fn an_idle_thread_costs_at_most_two_kibibytes() {
 }
 
 fn one_thread(reducer: &mut Reducer, at: usize) -> usize {
-    let (thread, turn) = (format!("01a201f3-1c6c-7603-bce4-{at:012x}"), format!("01a201f3-1cb0-7ac3-98a2-{at:012x}"));
+    let (thread, turn) =
+        (format!("01a201f3-1c6c-7603-bce4-{at:012x}"), format!("01a201f3-1cb0-7ac3-98a2-{at:012x}"));
     let envelope = Envelope { time: at as u64, ..Envelope::default() };
     let initialized = ThreadInitialized {
         thread_id: thread.clone().into(),

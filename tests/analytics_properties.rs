@@ -1,13 +1,14 @@
 //! What holds for the reducer whatever the facts are.
 #![cfg(all(feature = "analytics", feature = "tap"))]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 #[path = "support/facts.rs"]
 mod facts;
 
 use std::collections::BTreeMap;
 
-use facts::Said;
 use factline::analytics::{Event, Limits, Reducer};
+use facts::Said;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -54,13 +55,15 @@ fn any_interleaving_of_threads_gives_the_same_events_for_each() {
         let expected = by_thread(&reduce(&all));
         let lanes = lanes(all);
         let total: usize = lanes.iter().skip(1).map(Vec::len).sum();
-        let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
         let choices = prop::collection::vec(any::<prop::sample::Index>(), total);
         runner
             .run(&choices, |choices| {
                 // The first lane is that of no thread: connections must be known before anything else.
                 let mut mixed = lanes[0].clone();
-                let mut rest: Vec<std::slice::Iter<'_, Said>> = lanes[1..].iter().map(|lane| lane.iter()).collect();
+                let mut rest: Vec<std::slice::Iter<'_, Said>> =
+                    lanes[1..].iter().map(|lane| lane.iter()).collect();
                 for choice in choices {
                     rest.retain(|lane| lane.len() > 0);
                     let at = choice.index(rest.len());
@@ -118,7 +121,11 @@ fn totals_of_turns_threads_and_sessions_agree_with_the_stream() {
                 && turn.total_tokens.is_some()
             {
                 seen += 1;
-                assert_eq!(turn.total_tokens, Some(used.get(&turn.turn_id).copied().unwrap_or(0)), "{session}");
+                assert_eq!(
+                    turn.total_tokens,
+                    Some(used.get(&turn.turn_id).copied().unwrap_or(0)),
+                    "{session}"
+                );
             }
         }
         assert!(seen > 0);

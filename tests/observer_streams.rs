@@ -1,4 +1,5 @@
 //! What no recorded session shows: streams made up for one rule each.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
@@ -34,7 +35,12 @@ fn notify(observer: &mut Observer, t_ms: u64, method: &str, params: Value) {
 }
 
 fn started(observer: &mut Observer, t_ms: u64, thread: &str, turn: &str, root: &str) {
-    notify(observer, t_ms, "turn/started", json!({"threadId": thread, "turn": {"id": turn, "rootTurnId": root}}));
+    notify(
+        observer,
+        t_ms,
+        "turn/started",
+        json!({"threadId": thread, "turn": {"id": turn, "rootTurnId": root}}),
+    );
 }
 
 fn completed(observer: &mut Observer, t_ms: u64, thread: &str, turn: &str, ms: u64) {
@@ -43,13 +49,20 @@ fn completed(observer: &mut Observer, t_ms: u64, thread: &str, turn: &str, ms: u
 }
 
 fn item(observer: &mut Observer, t_ms: u64, what: &str, thread: &str, turn: &str, item: Value) {
-    notify(observer, t_ms, &format!("item/{what}"), json!({"threadId": thread, "turnId": turn, "item": item}));
+    notify(
+        observer,
+        t_ms,
+        &format!("item/{what}"),
+        json!({"threadId": thread, "turnId": turn, "item": item}),
+    );
 }
 
 fn turn_ends(saw: &[Saw]) -> Vec<(Envelope, u64, TurnEnd<'static>)> {
     saw.iter()
         .filter_map(|saw| match saw {
-            Saw::End(envelope, end, Fact::TurnEnd(fact)) => Some((envelope.clone(), end.parent, fact.clone())),
+            Saw::End(envelope, end, Fact::TurnEnd(fact)) => {
+                Some((envelope.clone(), end.parent, fact.clone()))
+            }
             _ => None,
         })
         .collect()
@@ -70,8 +83,20 @@ fn a_client_that_wants_no_turn_started_still_has_turns() {
         let initialize = json!({"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "c", "version": "1"},
             "capabilities": {"optOutNotificationMethods": ["turn/started"]}}});
         say(observer, 1, Sender::Client, 1, &initialize);
-        say(observer, 1, Sender::Server, 2, &json!({"id": 1, "result": {"userAgent": "c/1 (Debian 12; x86_64) d"}}));
-        say(observer, 1, Sender::Client, 3, &json!({"id": 2, "method": "turn/start", "params": {"threadId": "t", "input": []}}));
+        say(
+            observer,
+            1,
+            Sender::Server,
+            2,
+            &json!({"id": 1, "result": {"userAgent": "c/1 (Debian 12; x86_64) d"}}),
+        );
+        say(
+            observer,
+            1,
+            Sender::Client,
+            3,
+            &json!({"id": 2, "method": "turn/start", "params": {"threadId": "t", "input": []}}),
+        );
         say(observer, 1, Sender::Server, 4, &json!({"id": 2, "result": {"turn": {"id": TURN}}}));
         completed(observer, 50, "t", TURN, 40);
     });
@@ -105,9 +130,7 @@ fn a_subagents_turn_waits_for_the_call_that_names_its_thread() {
 fn a_subagent_that_is_woken_again_lies_below_the_call_that_woke_it() {
     let saw = observed(|observer| {
         started(observer, 1, "parent", TURN, TURN);
-        let call = |id: &str, tool: &str, at: u64| {
-            json!({"type": "collabAgentToolCall", "id": id, "tool": tool, "startedAtMs": at, "completedAtMs": at + 1, "receiverThreadIds": ["child"]})
-        };
+        let call = |id: &str, tool: &str, at: u64| json!({"type": "collabAgentToolCall", "id": id, "tool": tool, "startedAtMs": at, "completedAtMs": at + 1, "receiverThreadIds": ["child"]});
         item(observer, 2, "started", "parent", TURN, call("spawn", "spawnAgent", 2));
         item(observer, 3, "completed", "parent", TURN, call("spawn", "spawnAgent", 2));
         item(observer, 10, "started", "parent", TURN, call("send", "sendInput", 10));
@@ -138,8 +161,18 @@ fn an_item_of_a_turn_that_nobody_saw_has_no_parent_that_would_dangle() {
 fn a_response_without_its_request_and_notices_without_context_are_counted() {
     let mut observer = Observer::new(Capture::NONE);
     say(&mut observer, 1, Sender::Server, 1, &json!({"id": 7, "result": {}}));
-    notify(&mut observer, 2, "turn/completed", json!({"threadId": "t", "turn": {"id": "x", "status": "completed"}}));
-    notify(&mut observer, 3, "item/completed", json!({"threadId": "t", "turnId": "x", "item": {"type": "fileChange", "id": "f"}}));
+    notify(
+        &mut observer,
+        2,
+        "turn/completed",
+        json!({"threadId": "t", "turn": {"id": "x", "status": "completed"}}),
+    );
+    notify(
+        &mut observer,
+        3,
+        "item/completed",
+        json!({"threadId": "t", "turnId": "x", "item": {"type": "fileChange", "id": "f"}}),
+    );
     notify(&mut observer, 4, "turn/started", json!({"turn": 5}));
     notify(&mut observer, 5, "thread/tokenUsage/updated", json!({}));
     observer.message(1, Sender::Client, 6, b"not json");
@@ -156,7 +189,13 @@ fn an_id_used_twice_is_answered_twice_in_order() {
             say(observer, 1, Sender::Client, 1, &steer);
         }
         for _ in 0..2 {
-            say(observer, 1, Sender::Server, 2, &json!({"id": 1, "error": {"code": -32600, "message": "no active turn to steer"}}));
+            say(
+                observer,
+                1,
+                Sender::Server,
+                2,
+                &json!({"id": 1, "error": {"code": -32600, "message": "no active turn to steer"}}),
+            );
         }
     });
     let expected: Vec<_> = saw
@@ -191,11 +230,22 @@ fn state_is_bounded_and_what_is_forgotten_is_counted() {
         let (thread, turn) = (format!("thread-{nth}"), format!("turn-{nth}"));
         say(&mut observer, 1, Sender::Client, nth, &json!({"id": nth, "method": "model/list"}));
         started(&mut observer, nth, &thread, &turn, &turn);
-        item(&mut observer, nth, "started", &thread, &turn, json!({"type": "webSearch", "id": "s", "startedAtMs": nth}));
+        item(
+            &mut observer,
+            nth,
+            "started",
+            &thread,
+            &turn,
+            json!({"type": "webSearch", "id": "s", "startedAtMs": nth}),
+        );
         completed(&mut observer, nth, &thread, &turn, 1);
     }
     assert_eq!(observer.open_turns(), 0);
-    assert!(observer.counts().get("forgotten").is_some_and(|forgotten| *forgotten > 150), "{:?}", observer.counts());
+    assert!(
+        observer.counts().get("forgotten").is_some_and(|forgotten| *forgotten > 150),
+        "{:?}",
+        observer.counts()
+    );
 }
 
 #[test]

@@ -61,8 +61,8 @@ impl Default for Limits {
 /// A fact that waits for its thread.
 #[derive(Debug)]
 enum Held {
-    Said(Envelope, Fact<'static>),
-    Ended(Envelope, Fact<'static>, End, Fact<'static>),
+    Said(Box<(Envelope, Fact<'static>)>),
+    Ended(Box<(Envelope, Fact<'static>, End, Fact<'static>)>),
 }
 
 /// Client, server and lineage of a thread, as most events carry them.
@@ -135,7 +135,7 @@ impl Reducer {
             return Vec::new();
         }
         if !thread.is_empty() && waits(fact) && !self.threads.contains_key(thread) {
-            self.hold(thread, Held::Said(envelope.clone(), fact.clone()));
+            self.hold(thread, Held::Said(Box::new((envelope.clone(), fact.clone()))));
         } else {
             self.said(envelope, fact);
         }
@@ -143,12 +143,22 @@ impl Reducer {
     }
 
     /// The end of what `start` began.
-    pub fn finish(&mut self, begun: &Envelope, start: &Fact<'static>, end: &End, fact: &Fact<'static>) -> Vec<Event> {
+    pub fn finish(
+        &mut self,
+        begun: &Envelope,
+        start: &Fact<'static>,
+        end: &End,
+        fact: &Fact<'static>,
+    ) -> Vec<Event> {
         let (thread, ids) = match start {
             Fact::TurnStart(start) => (&start.thread_id, ["turn", &start.turn_id, ""]),
             Fact::ToolStart(start) => (&start.thread_id, ["tool", &start.turn_id, &start.call_id]),
-            Fact::CompactionStart(start) => (&start.thread_id, ["compaction", &start.turn_id, &start.item_id]),
-            Fact::HookStart(start) => (&start.thread_id, ["hook", start.turn_id.as_deref().unwrap_or(""), &start.event]),
+            Fact::CompactionStart(start) => {
+                (&start.thread_id, ["compaction", &start.turn_id, &start.item_id])
+            }
+            Fact::HookStart(start) => {
+                (&start.thread_id, ["hook", start.turn_id.as_deref().unwrap_or(""), &start.event])
+            }
             _ => return Vec::new(),
         };
         if !self.is_new(&[begun.time, begun.span, end.time, end.observed], &ids, fact) {
@@ -158,7 +168,7 @@ impl Reducer {
         if self.threads.contains_key(&**thread) {
             self.ended(begun, start, end, fact);
         } else {
-            let held = Held::Ended(begun.clone(), start.clone(), end.clone(), fact.clone());
+            let held = Held::Ended(Box::new((begun.clone(), start.clone(), end.clone(), fact.clone())));
             self.hold(thread, held);
         }
         self.take(thread)
@@ -218,8 +228,12 @@ impl Reducer {
             Fact::PluginInstallFailed(fact) => self.plugin_install_failed(fact),
             Fact::ImportCompleted(fact) => self.imported(fact),
             Fact::ImportFailed(fact) => self.import_failed(fact),
-            Fact::Notification(fact) => self.control_tool(fact.method == "turn/plan/updated", &fact.thread_id, &fact.turn_id),
-            Fact::Request(fact) => self.control_tool(fact.method == "item/tool/requestUserInput", &fact.thread_id, &fact.turn_id),
+            Fact::Notification(fact) => {
+                self.control_tool(fact.method == "turn/plan/updated", &fact.thread_id, &fact.turn_id)
+            }
+            Fact::Request(fact) => {
+                self.control_tool(fact.method == "item/tool/requestUserInput", &fact.thread_id, &fact.turn_id)
+            }
             _ => {}
         }
     }
@@ -228,7 +242,9 @@ impl Reducer {
         match (start, fact) {
             (Fact::TurnStart(start), Fact::TurnEnd(fact)) => self.turn_ended(begun, start, end, fact),
             (Fact::ToolStart(start), Fact::ToolEnd(fact)) => self.tool_ended(begun, start, end, fact),
-            (Fact::CompactionStart(start), Fact::CompactionEnd(fact)) => self.compaction_ended(begun, start, end, fact),
+            (Fact::CompactionStart(start), Fact::CompactionEnd(fact)) => {
+                self.compaction_ended(begun, start, end, fact)
+            }
             (Fact::HookStart(start), Fact::HookEnd(fact)) => self.hook_ended(start, fact),
             _ => {}
         }
@@ -284,10 +300,12 @@ impl Reducer {
         self.unknown_order.retain(|id| **id != *thread);
         for held in self.unknown.remove(thread).unwrap_or_default() {
             match held {
-                Held::Said(envelope, fact) if is_new || matches!(fact, Fact::ModelUnknown(_) | Fact::VoiceStarted(_)) => {
-                    self.said(&envelope, &fact);
+                Held::Said(held)
+                    if is_new || matches!(held.1, Fact::ModelUnknown(_) | Fact::VoiceStarted(_)) =>
+                {
+                    self.said(&held.0, &held.1);
                 }
-                Held::Ended(begun, start, end, fact) if is_new => self.ended(&begun, &start, &end, &fact),
+                Held::Ended(held) if is_new => self.ended(&held.0, &held.1, &held.2, &held.3),
                 Held::Said(..) | Held::Ended(..) => self.count("missing_context"),
             }
         }

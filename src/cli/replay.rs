@@ -1,6 +1,7 @@
 //! `factline replay`: recorded sessions become the same telemetry as live ones.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,10 +9,16 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, OK, PARTLY, terminal};
+use serde_json::Value;
+
+use super::shown::Keeper;
+use super::stdin::Stdin;
+use super::terminal::{self, Look};
+use super::tree::Tree;
+use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
 use crate::fact::Capture;
 use crate::jsonl::JsonLines;
-use crate::otel::{self, OtelLayer, Resource};
+use crate::otel::{self, OtelLayer, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::Telemetry;
 use crate::transcript::Transcript;
@@ -24,23 +31,29 @@ transcript gives the same bytes each time; without it, records go where the OTEL
 Examples:
   factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
+  factline replay --show --otlp-file out session.jsonl    # and a waterfall in the terminal
   factline replay --otlp-file out - < session.jsonl")]
 pub(super) struct Arguments {
     /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
     #[arg(long, value_name = "DIR")]
     otlp_file: Option<PathBuf>,
 
-    /// Say what came of it as JSON
+    /// Also print a waterfall of turns, tools and subagents
+    #[arg(long)]
+    show: bool,
+
+    /// Say what came of it as JSON, with --show also the turns
     #[arg(long)]
     json: bool,
+
+    /// Leave the rest to the outbox when delivery has not moved for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
 
     /// Recorded sessions; `-` is standard input
     #[arg(required = true, value_name = "TRANSCRIPT")]
     transcripts: Vec<PathBuf>,
 }
-
-/// How long a replay waits for delivery before it leaves the rest to the outbox, when nothing moves.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let stopped = stop_on_signals();
@@ -48,13 +61,15 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         Ok(filter) => filter,
         Err(error) => return failed(&error.to_string()),
     };
+    let keeper = arguments.show.then(Keeper::default);
     let (layer, finish): (OtelLayer, Finish) = match &arguments.otlp_file {
         Some(dir) => match JsonLines::create(dir) {
             Ok(files) => {
                 let files = Arc::new(files);
-                (otel::layer(Arc::clone(&files), Resource::new("codex-app-server")), Finish::Files(files, dir.clone()))
+                let resource = Resource::new("codex-app-server");
+                (layer(keeper.as_ref(), Arc::clone(&files), resource), Finish::Files(files, dir.clone()))
             }
-            Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+            Err(error) => return failed(&unwritable(dir, &error)),
         },
         None => {
             let started = common
@@ -62,7 +77,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 .map_err(|error| error.to_string())
                 .and_then(|config| Telemetry::start(&config).map_err(|error| error.to_string()));
             match started {
-                Ok(telemetry) => (telemetry.layer(), Finish::Delivery(Box::new(telemetry))),
+                Ok(telemetry) => {
+                    let layer = layer(keeper.as_ref(), telemetry.sink(), telemetry.resource());
+                    (layer, Finish::Delivery(Box::new(telemetry)))
+                }
                 Err(error) => return failed(&error),
             }
         }
@@ -75,7 +93,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             if stopped.load(Ordering::Relaxed) {
                 break;
             }
-            let outcome = Transcript::open(path).and_then(|mut transcript| {
+            let opened = match path.as_os_str() == "-" {
+                true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
+                false => Transcript::open(path),
+            };
+            let outcome = opened.and_then(|mut transcript| {
                 replay(&mut transcript, Capture::NONE, |messages| {
                     progress.tell(|| format!("{}: {messages} messages", path.display()));
                     !stopped.load(Ordering::Relaxed)
@@ -91,7 +113,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             }
         }
     });
-    finish.run(arguments, &mut sum, &stopped)
+    let tree = keeper.map(|keeper| Tree::new(keeper.take()));
+    if let Some(tree) = tree.as_ref().filter(|_| !arguments.json) {
+        terminal::print(&waterfall::text(tree, Look::of_stdout()));
+    }
+    finish.run(arguments, &mut sum, tree.as_ref(), &stopped)
+}
+
+fn layer(keeper: Option<&Keeper>, sink: impl Sink, resource: Resource) -> OtelLayer {
+    match keeper {
+        Some(keeper) => keeper.layer(sink, resource),
+        None => otel::layer(sink, resource),
+    }
 }
 
 #[derive(Default, serde::Serialize)]
@@ -104,10 +137,12 @@ struct Sum {
     spans: Option<u64>,
     delivered: Option<u64>,
     waiting: Option<bool>,
+    #[serde(skip)]
+    undelivered: bool,
 }
 
 impl Sum {
-    fn add(&mut self, path: &std::path::Path, replayed: &Replayed) {
+    fn add(&mut self, path: &Path, replayed: &Replayed) {
         self.transcripts += 1;
         self.messages += replayed.messages;
         self.unreadable += replayed.unreadable;
@@ -129,17 +164,17 @@ enum Finish {
 }
 
 impl Finish {
-    fn run(self, arguments: &Arguments, sum: &mut Sum, stopped: &AtomicBool) -> u8 {
+    fn run(self, arguments: &Arguments, sum: &mut Sum, tree: Option<&Tree>, stopped: &AtomicBool) -> u8 {
         let place = match self {
             Finish::Files(files, dir) => match files.finish() {
                 Ok((logs, spans)) => {
                     (sum.logs, sum.spans) = (Some(logs), Some(spans));
                     format!("{logs} log records and {spans} spans are in {}", dir.display())
                 }
-                Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
+                Err(error) => return failed(&unwritable(&dir, &error)),
             },
             Finish::Delivery(telemetry) => {
-                let complete = deliver(&telemetry, stopped);
+                let complete = deliver(&telemetry, stopped, Duration::from_secs(arguments.timeout));
                 let report = telemetry.report();
                 let delivered = report.iter().map(|route| route.delivered).sum();
                 (sum.delivered, sum.waiting) = (Some(delivered), Some(!complete));
@@ -154,16 +189,43 @@ impl Finish {
                         telemetry.outbox().dir().display()
                     ));
                 }
+                let lost: u64 = report.iter().flat_map(|route| route.lost.values()).sum();
+                if lost > 0 {
+                    let why = report
+                        .iter()
+                        .find(|route| !route.lost.is_empty())
+                        .and_then(|it| it.last_error.as_deref());
+                    terminal::warn(&format!(
+                        "records refused for good: {lost} ({})",
+                        why.unwrap_or("no reason given")
+                    ));
+                }
+                sum.undelivered = !complete || lost > 0;
                 let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
-                format!("{delivered} records delivered to {}", if to.is_empty() { "nobody".into() } else { to.join(", ") })
+                if to.is_empty() {
+                    terminal::warn("no telemetry is sent: OTEL_SDK_DISABLED or OTEL_*_EXPORTER says so");
+                }
+                let to = if to.is_empty() { "nobody".to_owned() } else { to.join(", ") };
+                format!("{delivered} records delivered to {to}")
             }
         };
         if arguments.json {
-            println!("{}", serde_json::to_string(sum).unwrap_or_default());
+            let mut value = serde_json::to_value(&*sum).unwrap_or_default();
+            if let (Some(tree), Value::Object(value)) = (tree, &mut value)
+                && let Value::Object(shown) = listing::json(tree)
+            {
+                value.extend(shown);
+            }
+            terminal::print(&format!("{value}\n"));
         } else {
-            eprintln!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts);
+            terminal::tell(&format!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts));
+        }
+        if stopped.load(Ordering::Relaxed) {
+            terminal::warn("interrupted; what was read up to then is kept");
+            return FAILED;
         }
         match (sum.failed, sum.unreadable) {
+            _ if sum.undelivered => FAILED,
             (0, 0) => OK,
             (0, _) => PARTLY,
             _ => FAILED,
@@ -172,7 +234,7 @@ impl Finish {
 }
 
 // As long as something moves, and a while longer.
-fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
+fn deliver(telemetry: &Telemetry, stopped: &AtomicBool, patience: Duration) -> bool {
     let mut progress = terminal::Progress::new();
     let mut last = (0, Instant::now());
     loop {
@@ -184,10 +246,18 @@ fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
         if delivered != last.0 {
             last = (delivered, Instant::now());
         }
-        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > PATIENCE {
+        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > patience {
             return false;
         }
     }
+}
+
+fn unwritable(dir: &Path, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space, or name another directory with --otlp-file",
+        _ => "name a directory that this user may write with --otlp-file",
+    };
+    format!("cannot write into {}: {error}; {advice}", dir.display())
 }
 
 fn failed(message: &str) -> u8 {

@@ -151,7 +151,9 @@ impl Log {
         let log = Log(self.0.as_ref().and_then(|file| file.try_clone().ok()));
         std::panic::set_hook(Box::new(move |panic| {
             let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
-            log.say(&format!("a fault in factline itself, at {place}: the command runs on, please report it"));
+            log.say(&format!(
+                "a fault in factline itself, at {place}: the command runs on, please report it"
+            ));
         }));
     }
 

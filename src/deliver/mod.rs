@@ -34,8 +34,9 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
-pub use json::{UndecodableRecord, json_line};
+#[cfg(feature = "cli")]
 pub(crate) use json::json_lines;
+pub use json::{UndecodableRecord, json_line};
 pub use pace::Pace;
 pub use sink::SinkError;
 pub use source::{Batch, Settled, Source};

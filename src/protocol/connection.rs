@@ -198,8 +198,7 @@ impl Observer {
         let now = Now::at(t_us, None);
         self.abort_approvals(connection, now, ended);
         let Some(state) = self.connections.remove(&connection) else { return };
-        let server_is_gone =
-            matches!(state.transport, Transport::Stdio) || ended != Ended::ClientClosed;
+        let server_is_gone = matches!(state.transport, Transport::Stdio) || ended != Ended::ClientClosed;
         if server_is_gone {
             self.close_turns(now, Some(connection), ended);
         }
@@ -237,7 +236,8 @@ impl<'a> UserAgent<'a> {
             Some((name, version)) => (Some(name), Some(version)),
             None => (None, None),
         };
-        let (os, arch) = match rest.split_once(')').map(|(inside, _)| inside).and_then(|i| i.split_once("; ")) {
+        let (os, arch) = match rest.split_once(')').map(|(inside, _)| inside).and_then(|i| i.split_once("; "))
+        {
             Some((os, arch)) => (Some(os), Some(arch)),
             None => (None, None),
         };
@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn the_server_says_its_version_and_system_in_its_user_agent() {
-        let agent = UserAgent::parse("codex_vscode/0.169.0 (Debian 12.0.0; x86_64) dumb (codex_vscode; 1.2.3)");
+        let agent =
+            UserAgent::parse("codex_vscode/0.169.0 (Debian 12.0.0; x86_64) dumb (codex_vscode; 1.2.3)");
         assert_eq!(
             agent,
             UserAgent {

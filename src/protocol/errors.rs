@@ -17,7 +17,8 @@ pub(super) fn info(error: &TurnError<'_>) -> Option<String> {
     let fits = match info {
         Value::String(word) => word.len() <= 64,
         Value::Object(map) => map.iter().all(|(name, inner)| {
-            name.len() <= 64 && (plain(inner) || inner.as_object().is_some_and(|inner| inner.values().all(plain)))
+            name.len() <= 64
+                && (plain(inner) || inner.as_object().is_some_and(|inner| inner.values().all(plain)))
         }),
         _ => false,
     };

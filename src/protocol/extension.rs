@@ -6,7 +6,9 @@ use tracing::Span;
 use super::connection::Asked;
 use super::frame::Answer;
 use super::known::{Plugin, Use, plugin_parts};
-use super::wire::{Elicitation, GoalNotice, GuardianNotice, HookNotice, HookRun, ImportNotice, Input, some, text};
+use super::wire::{
+    Elicitation, GoalNotice, GuardianNotice, HookNotice, HookRun, ImportNotice, Input, some, text,
+};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{
@@ -36,7 +38,8 @@ impl Observer {
             let (name, path) = (some(&part.name), some(&part.path));
             match (text(&part.kind), path) {
                 ("skill", _) => {
-                    let exists = |name: &&str| !self.catalogue.skills_listed || self.catalogue.skill(name).is_some();
+                    let exists =
+                        |name: &&str| !self.catalogue.skills_listed || self.catalogue.skill(name).is_some();
                     if let Some(name) = name.filter(exists) {
                         let path = path.map(|path| bounded(path, 1024).to_owned());
                         uses.push(Use::Skill { name: bounded(name, 256).to_owned(), path });
@@ -91,7 +94,9 @@ impl Observer {
                 Use::Skill { name, path } => {
                     let known = self.catalogue.skills.get(name);
                     let path = path.as_deref().or(known.and_then(|skill| skill.path.as_deref()));
-                    let id = path.and_then(|path| self.catalogue.skill_id(self.home.as_deref(), self.files, name, path));
+                    let id = path.and_then(|path| {
+                        self.catalogue.skill_id(self.home.as_deref(), self.files, name, path)
+                    });
                     SkillInvoked {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
@@ -103,7 +108,6 @@ impl Observer {
                         model: model.clone(),
                         product_client_id: product.clone(),
                         path: path.map(Text::from),
-                        ..SkillInvoked::default()
                     }
                     .emit(&envelope, self.capture);
                 }
@@ -112,7 +116,12 @@ impl Observer {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
                         connector_id: Some(id.as_str().into()),
-                        app_name: self.catalogue.apps.get(id).or(name.as_ref()).map(|name| name.as_str().into()),
+                        app_name: self
+                            .catalogue
+                            .apps
+                            .get(id)
+                            .or(name.as_ref())
+                            .map(|name| name.as_str().into()),
                         invocation_type: Some("explicit".into()),
                         model: model.clone(),
                         product_client_id: product.clone(),
@@ -149,7 +158,11 @@ impl Observer {
     /// Answers that tell of skills and plugins.
     pub(super) fn extension_answered(&mut self, method: &str, now: Now, asked: &Asked, answer: &Answer<'_>) {
         let result = match answer {
-            Answer::Result(result) if ["skills/", "plugin/", "app/", "externalAgentConfig/"].iter().any(|it| method.starts_with(it)) => {
+            Answer::Result(result)
+                if ["skills/", "plugin/", "app/", "externalAgentConfig/"]
+                    .iter()
+                    .any(|it| method.starts_with(it)) =>
+            {
                 serde_json::from_str::<Value>(result.get()).unwrap_or_default()
             }
             _ => Value::Null,
@@ -186,11 +199,18 @@ impl Observer {
         let Some(name) = params.get("pluginName").and_then(Value::as_str) else { return };
         let name = bounded(name, 256);
         let path = params.get("marketplacePath").and_then(Value::as_str);
-        let said = params.get("marketplaceName").and_then(Value::as_str).map(|it| bounded(it, 256).to_owned());
+        let said =
+            params.get("marketplaceName").and_then(Value::as_str).map(|it| bounded(it, 256).to_owned());
         let marketplace = said.or_else(|| self.catalogue.marketplaces.get(path?).cloned());
         let id = match &marketplace {
             Some(marketplace) => format!("{name}@{marketplace}"),
-            None => self.catalogue.plugins.keys().find(|id| plugin_parts(id).0 == name).map_or(name, |id| id).to_owned(),
+            None => self
+                .catalogue
+                .plugins
+                .keys()
+                .find(|id| plugin_parts(id).0 == name)
+                .map_or(name, |id| id)
+                .to_owned(),
         };
         let failure = match answer {
             Answer::Error(failure) => failure,
@@ -235,10 +255,9 @@ impl Observer {
                 self.plugin_state(now, &id, state(enabled), true);
                 self.change_plugin(&id, |plugin| plugin.enabled = enabled);
             }
-        } else if let (Some(id), Some(enabled)) = (
-            path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")),
-            value.as_bool(),
-        ) {
+        } else if let (Some(id), Some(enabled)) =
+            (path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")), value.as_bool())
+        {
             let plain = id.trim_matches('"').to_owned();
             self.plugin_state(now, &plain, state(enabled), plain == id);
             self.change_plugin(&plain, |plugin| plugin.enabled = enabled);
@@ -332,24 +351,26 @@ impl Observer {
     /// Hooks whose turn is over and that nobody saw end.
     pub(super) fn close_hooks(&mut self, now: Now) {
         let over = |hook: &OpenHook| !self.turns.contains_key(&hook.turn);
-        let mut keys: Vec<_> =
-            self.hooks.iter().filter(|(_, hook)| over(hook)).map(|(key, hook)| (hook.started, key.clone())).collect();
+        let mut keys: Vec<_> = self
+            .hooks
+            .iter()
+            .filter(|(_, hook)| over(hook))
+            .map(|(key, hook)| (hook.started, key.clone()))
+            .collect();
         keys.sort_unstable();
         for (_, key) in keys {
             let Some(hook) = self.hooks.remove(&key) else { continue };
             let end = End { time: now.time.max(hook.started), observed: now.observed, ..End::default() };
-            let fact = HookEnd {
-                status: "interrupted".into(),
-                end_observed: Some(false),
-                ..HookEnd::default()
-            };
+            let fact =
+                HookEnd { status: "interrupted".into(), end_observed: Some(false), ..HookEnd::default() };
             fact.end(&hook.span, &end, self.capture);
         }
     }
 
     pub(super) fn guardian_reviewed(&mut self, now: Now, notice: &GuardianNotice<'_>) {
         let review = notice.review.as_ref();
-        let turn = some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
+        let turn =
+            some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
         let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
         let took = notice.completed_at_ms.zip(notice.started_at_ms);
         let action = notice.action.as_ref();
@@ -361,7 +382,9 @@ impl Observer {
             decision: review.map_or("", |review| text(&review.status)).into(),
             subject: action.and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
             action_source: action.and_then(|action| some(&action.source)).map(|it| bounded(it, 64).into()),
-            tool: action.and_then(|action| some(&action.tool_name).or(some(&action.tool))).map(|it| bounded(it, 128).into()),
+            tool: action
+                .and_then(|action| some(&action.tool_name).or(some(&action.tool)))
+                .map(|it| bounded(it, 128).into()),
             started_at_ms: notice.started_at_ms,
             completed_at_ms: notice.completed_at_ms,
             risk_level: review.and_then(|review| some(&review.risk_level)).map(Text::from),
@@ -405,7 +428,8 @@ impl Observer {
 
     pub(super) fn imported(&mut self, now: Now, notice: &ImportNotice<'_>) {
         let asked = self.imports.iter().find(|(id, ..)| *id == text(&notice.import_id));
-        let (source, provider) = asked.map_or((None, None), |(_, source, provider)| (source.as_deref(), provider.as_deref()));
+        let (source, provider) =
+            asked.map_or((None, None), |(_, source, provider)| (source.as_deref(), provider.as_deref()));
         let product = self.originator.as_deref().map(Text::from);
         let envelope = self.envelope(now, None);
         for result in notice.item_type_results.iter().flatten().take(64) {
@@ -479,7 +503,9 @@ fn hook_key(thread: &str, turn: &str, run: &HookRun<'_>) -> String {
 // `$name` in a prompt, where name is letters, digits, `-`, `_` and `:`.
 fn dollar_names(text: &str) -> impl Iterator<Item = &str> {
     text.split('$').skip(1).take(256).filter_map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':'))).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':')))
+            .unwrap_or(rest.len());
         rest.get(..end).map(|name| name.trim_end_matches(':')).filter(|name| !name.is_empty())
     })
 }

@@ -98,6 +98,9 @@ mod tests {
     #[test]
     fn credentials_never_get_into_a_hash() {
         assert_eq!(without_credentials("https://me:secret@host/a/b.git"), "https://host/a/b.git");
-        assert_ne!(repository_skill("https://host/a/b", "s", "n"), repository_skill("https://host/a/c", "s", "n"));
+        assert_ne!(
+            repository_skill("https://host/a/b", "s", "n"),
+            repository_skill("https://host/a/c", "s", "n")
+        );
     }
 }

@@ -3,8 +3,8 @@
 use tracing::Span;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::wire::{Change, Item, ItemNotice, some, text};
 use super::errors::snake_case;
+use super::wire::{Change, Item, ItemNotice, some, text};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
@@ -51,14 +51,24 @@ impl Observer {
         if self.items.contains_key(&key) {
             return self.count("repeated");
         }
-        let started = item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
+        let started =
+            item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
         self.open_item(now, item, thread, &key, kind, started);
     }
 
-    fn open_item(&mut self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String), kind: ToolName, started: u64) {
+    fn open_item(
+        &mut self,
+        now: Now,
+        item: &Item<'_>,
+        thread: &str,
+        key: &(String, String),
+        kind: ToolName,
+        started: u64,
+    ) {
         let (turn, id) = key;
         // Items may come before their turn starts; the end knows better. A parent that never comes would dangle.
-        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
+        let (trace, parent) =
+            self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
         let span_id = ids::span_id(trace, SpanKind::Item, turn, id);
         let envelope = Envelope { time: started, trace, span: span_id, parent, ..self.envelope(now, None) };
         let agent = self.threads.get(thread).and_then(|thread| thread.agent.clone());
@@ -77,7 +87,11 @@ impl Observer {
                     mcp_method: mcp.then(|| "tools/call".into()),
                     mcp_server: some(&item.server).map(|it| bounded(it, 128).into()),
                     plugin_id: some(&item.plugin_id).map(|it| bounded(it, 256).into()),
-                    connector_id: item.app_context.as_ref().and_then(|app| some(&app.connector_id)).map(Text::from),
+                    connector_id: item
+                        .app_context
+                        .as_ref()
+                        .and_then(|app| some(&app.connector_id))
+                        .map(Text::from),
                     arguments: self.arguments(item).map(Text::from),
                     cwd: some(&item.cwd).map(Text::from),
                 };
@@ -130,7 +144,8 @@ impl Observer {
         let Some(kind) = tool_name(item) else { return };
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
         let key = (turn, text(&item.id).to_owned());
-        let completed = item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let completed =
+            item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
         let id = xxh3_64(key.1.as_bytes());
         if !self.items.contains_key(&key) {
             if self.turns.get(&key.0).is_some_and(|turn| turn.done.contains(&id)) {
@@ -166,7 +181,8 @@ impl Observer {
         };
         if open.what == What::Compaction {
             let after = self.threads.get(thread).and_then(|thread| thread.in_use);
-            let fact = CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
+            let fact =
+                CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
             return fact.end(&open.span, &end, self.capture);
         }
         if let Some(turn) = self.turns.get_mut(&key.0) {
@@ -224,7 +240,12 @@ impl Observer {
             execution_s: item.duration_ms.map(|ms| ms as f64 / 1e3),
             exit_code: item.exit_code,
             source: some(&item.source).map(|it| bounded(it, 64).into()),
-            script: item.plugin_id.as_ref().and_then(|_| some(&item.script_path)).filter(|path| safe(path)).map(Text::from),
+            script: item
+                .plugin_id
+                .as_ref()
+                .and_then(|_| some(&item.script_path))
+                .filter(|path| safe(path))
+                .map(Text::from),
             success: item.success,
             mcp_error: (text(&item.kind) == "mcpToolCall").then(|| given(item.error)),
             output_count: item.content_items.as_ref().map(|parts| parts.len() as u64),
@@ -251,9 +272,19 @@ impl Observer {
             lines_added: lines.map(|(added, _)| added),
             lines_removed: lines.map(|(_, removed)| removed),
             actions: actions.take(256).collect(),
-            search_action: item.action.as_ref().and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
+            search_action: item
+                .action
+                .as_ref()
+                .and_then(|action| some(&action.kind))
+                .map(|it| bounded(it, 64).into()),
             result: self.result(item).map(Text::from),
-            paths: changes.iter().copied().flatten().map(|change| bounded(text(&change.path), 1024)).take(256).collect(),
+            paths: changes
+                .iter()
+                .copied()
+                .flatten()
+                .map(|change| bounded(text(&change.path), 1024))
+                .take(256)
+                .collect(),
             ..ToolEnd::default()
         }
     }
@@ -311,7 +342,9 @@ impl Observer {
 
     /// The call of an MCP server that is open in a turn, if there is just one.
     pub(super) fn open_call(&self, turn: &str, server: &str) -> Option<&str> {
-        let of = |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.server.as_deref() == Some(server);
+        let of = |(key, item): &(&(String, String), &OpenItem)| {
+            key.0 == turn && item.server.as_deref() == Some(server)
+        };
         let mut open = self.items.iter().filter(of).map(|((_, call), _)| call.as_str());
         open.next().filter(|_| open.next().is_none())
     }
@@ -364,7 +397,13 @@ impl Observer {
     }
 
     /// A failed compaction has no `item/completed`: the turn's error ends it.
-    pub(super) fn fail_compactions(&mut self, now: Now, turn: &str, kind: Option<String>, status: Option<u64>) {
+    pub(super) fn fail_compactions(
+        &mut self,
+        now: Now,
+        turn: &str,
+        kind: Option<String>,
+        status: Option<u64>,
+    ) {
         let failed = CompactionEnd {
             status: "failed".into(),
             error_type: Some("failed".into()),
@@ -382,7 +421,8 @@ impl Observer {
     }
 
     fn end_compactions_as(&mut self, now: Now, turn: &str, fact: &CompactionEnd<'_>) {
-        let of = |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
+        let of =
+            |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
         let keys: Vec<_> = self.items.iter().filter(of).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let Some(item) = self.items.remove(&key) else { continue };

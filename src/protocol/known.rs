@@ -91,7 +91,9 @@ impl Catalogue {
             let real = std::fs::canonicalize(path).ok();
             let real = real.as_deref().unwrap_or(path.as_ref());
             let checkout = local::checkout(real);
-            if let Some((checkout, remote)) = checkout.and_then(|mut it| it.remote.take().map(|remote| (it, remote))) {
+            if let Some((checkout, remote)) =
+                checkout.and_then(|mut it| it.remote.take().map(|remote| (it, remote)))
+            {
                 let inside = real.strip_prefix(&checkout.root).unwrap_or(real);
                 return Some(hash::repository_skill(&remote, &inside.to_string_lossy(), name));
             }
@@ -126,7 +128,8 @@ impl Catalogue {
     }
 
     fn learn_skill(&mut self, skill: &Value, of_plugin: Option<&str>) {
-        let word = |key: &str| skill.get(key).and_then(Value::as_str).map(|text| bounded(text, 1024).to_owned());
+        let word =
+            |key: &str| skill.get(key).and_then(Value::as_str).map(|text| bounded(text, 1024).to_owned());
         let Some(name) = word("name").filter(|_| self.skills.len() < MOST) else { return };
         let plugin = of_plugin.map(str::to_owned).or_else(|| word("pluginId"));
         // Skills of plugins are the user's.
@@ -135,8 +138,11 @@ impl Catalogue {
     }
 
     pub fn learn_apps(&mut self, result: &Value) {
-        for app in result.get("data").or_else(|| result.get("apps")).and_then(Value::as_array).into_iter().flatten() {
-            let word = |key: &str| app.get(key).and_then(Value::as_str).map(|text| bounded(text, 256).to_owned());
+        for app in
+            result.get("data").or_else(|| result.get("apps")).and_then(Value::as_array).into_iter().flatten()
+        {
+            let word =
+                |key: &str| app.get(key).and_then(Value::as_str).map(|text| bounded(text, 256).to_owned());
             if let (Some(id), Some(name)) = (word("id"), word("name"))
                 && self.apps.len() < MOST
             {
@@ -164,7 +170,8 @@ impl Catalogue {
                 return;
             }
             let known = self.plugins.entry(id.clone()).or_default();
-            let word = |key: &str| summary.get(key).and_then(Value::as_str).map(|it| bounded(it, 256).to_owned());
+            let word =
+                |key: &str| summary.get(key).and_then(Value::as_str).map(|it| bounded(it, 256).to_owned());
             let flag = |key: &str| summary.get(key).and_then(Value::as_bool);
             known.remote_id = word("remotePluginId");
             known.local_version = word("localVersion").or(known.local_version.take());

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn origin_comes_before_other_remotes_wherever_it_stands() {
-        let config = "[core]\n\turl = no\n[remote \"up\"]\n\turl = a\n[remote \"origin\"]\n\tfetch = x\n\turl = b\n";
+        let config =
+            "[core]\n\turl = no\n[remote \"up\"]\n\turl = a\n[remote \"origin\"]\n\tfetch = x\n\turl = b\n";
         assert_eq!(remote(config).as_deref(), Some("b"));
         assert_eq!(remote("[remote \"up\"]\nurl=a").as_deref(), Some("a"));
         assert_eq!(remote("[branch \"main\"]\nurl = a"), None);
@@ -84,7 +85,8 @@ mod tests {
         let (main, linked) = (dir.path().join("main"), dir.path().join("linked/src"));
         std::fs::create_dir_all(main.join(".git/worktrees/linked")).unwrap();
         std::fs::create_dir_all(&linked).unwrap();
-        std::fs::write(main.join(".git/config"), "[remote \"origin\"]\n url = git@example.org:a/b.git\n").unwrap();
+        std::fs::write(main.join(".git/config"), "[remote \"origin\"]\n url = git@example.org:a/b.git\n")
+            .unwrap();
         let link = format!("gitdir: {}\n", main.join(".git/worktrees/linked").display());
         std::fs::write(dir.path().join("linked/.git"), link).unwrap();
         let found = checkout(&linked).unwrap();

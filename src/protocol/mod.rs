@@ -294,7 +294,9 @@ impl Observer {
             traceparent: call.traceparent.as_deref().and_then(crate::fact::ids::traceparent),
         };
         match sender {
-            Sender::Server if method == "mcpServer/elicitation/request" => self.elicited(now, &read(call.params)),
+            Sender::Server if method == "mcpServer/elicitation/request" => {
+                self.elicited(now, &read(call.params))
+            }
             Sender::Server => self.server_asked(connection, now, &call, &id),
             Sender::Client if method == "turn/start" => self.turn_requested(connection, now, &asked, &id),
             Sender::Client if method == "thread/compact/start" => self.turn_asked_alone(&asked, "compaction"),
@@ -342,7 +344,14 @@ impl Observer {
         }
     }
 
-    fn client_answered(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId, answer: &Answer<'_>) {
+    fn client_answered(
+        &mut self,
+        connection: u64,
+        now: Now,
+        asked: &Asked,
+        id: &RequestId,
+        answer: &Answer<'_>,
+    ) {
         match (asked.method, answer) {
             ("initialize", Answer::Result(result)) => self.initialized(connection, now, asked, id, result),
             ("thread/start" | "thread/resume" | "thread/fork", Answer::Result(result)) => {

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use super::connection::Asked;
 use super::frame::Call;
 use super::wire::{
-    SettingsNotice, Subject, ThreadResult, Tokens, TurnParams, VoiceNotice, WarningNotice, label, read, some, text,
+    SettingsNotice, Subject, ThreadResult, Tokens, TurnParams, VoiceNotice, WarningNotice, label, read, some,
+    text,
 };
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
@@ -158,7 +159,8 @@ impl Observer {
             })),
             None => self.threads.get(source.unwrap_or(id))?.last_turn,
         });
-        let (model, provider, agent) = (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
+        let (model, provider, agent) =
+            (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
         let forked = source.and_then(|source| self.threads.get(source)).and_then(|of| of.summary.clone());
         let state = self.thread(id, now);
         state.summary = state.summary.take().or(forked);
@@ -180,7 +182,14 @@ impl Observer {
     }
 
     /// A subagent's thread, known by the call that spawned it; it has no `thread/start` of its own.
-    pub(super) fn subagent_appeared(&mut self, id: &str, parent: &str, model: Option<&str>, effort: Option<&str>, now: Now) {
+    pub(super) fn subagent_appeared(
+        &mut self,
+        id: &str,
+        parent: &str,
+        model: Option<&str>,
+        effort: Option<&str>,
+        now: Now,
+    ) {
         if self.threads.get(id).is_some_and(|thread| thread.parent.is_some() || thread.model.is_some()) {
             return;
         }
@@ -230,7 +239,8 @@ impl Observer {
         let (Some(id), Some(settings)) = (some(&notice.thread_id), &notice.thread_settings) else {
             return self.count("missing_context");
         };
-        let word = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
+        let word =
+            |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
         let state = self.thread(id, now);
         state.model = word(&settings.model).or(state.model.take());
         state.provider = word(&settings.model_provider).or(state.provider.take());
@@ -261,7 +271,9 @@ impl Observer {
     pub(super) fn warned(&mut self, now: Now, notice: &WarningNotice<'_>) {
         let message = text(&notice.message);
         let Some(rest) = message.strip_prefix("Model metadata for ") else { return };
-        let (Some(id), Some((model, _))) = (some(&notice.thread_id), rest.split_once(" not found")) else { return };
+        let (Some(id), Some((model, _))) = (some(&notice.thread_id), rest.split_once(" not found")) else {
+            return;
+        };
         let model = bounded(model.trim_matches('`'), 128);
         let fact = ModelUnknown { thread_id: id.into(), model: Some(model.into()) };
         fact.emit(&self.envelope(now, None), self.capture);

@@ -9,8 +9,8 @@ use tracing::Span;
 use super::connection::Asked;
 use super::frame::{Answer, Call, RequestId};
 use super::wire::{
-    DiffNotice, ErrorNotice, Input, SteerErrorData, Subject, Tokens, TurnError, TurnNotice, TurnParams, TurnResult,
-    UsageNotice, label, read, some, text,
+    DiffNotice, ErrorNotice, Input, SteerErrorData, Subject, Tokens, TurnError, TurnNotice, TurnParams,
+    TurnResult, UsageNotice, label, read, some, text,
 };
 use super::{Ended, Now, Observer, bounded, errors, seconds};
 use crate::fact::ids::{self, SpanKind};
@@ -147,7 +147,10 @@ impl Observer {
                 approvals_reviewer: own(&params.approvals_reviewer),
                 sandbox_mode: label(&params.sandbox_policy),
                 collaboration_mode: label(&params.collaboration_mode),
-                workspace_kind: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.workspace_kind)),
+                workspace_kind: params
+                    .responsesapi_client_metadata
+                    .as_ref()
+                    .and_then(|it| own(&it.workspace_kind)),
                 source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
             },
             uses: self.uses(input),
@@ -390,13 +393,19 @@ impl Observer {
         let failed = text(&turn.status) == "failed";
         let kind = error.map(error_kind);
         let mut fact = TurnEnd {
-            status: if turn.status.is_some() { text(&turn.status).to_owned().into() } else { "completed".into() },
+            status: if turn.status.is_some() {
+                text(&turn.status).to_owned().into()
+            } else {
+                "completed".into()
+            },
             duration_s: turn.duration_ms.map(|ms| ms as f64 / 1e3),
             completed_at: turn.completed_at,
             began_at: turn.started_at,
             error_info: error.and_then(errors::info).map(Text::from),
             error_kind: error.and_then(errors::kind).map(Text::from),
-            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, 4096).to_owned().into()),
+            message: error
+                .and_then(|error| some(&error.message))
+                .map(|it| bounded(it, 4096).to_owned().into()),
             ..TurnEnd::default()
         };
         if failed {
@@ -437,7 +446,8 @@ impl Observer {
         fact.first_token_s = turn.first_token.map(|at| seconds(at.saturating_sub(started)));
         let status = fact.status.clone();
         let error = fact.error_type.clone();
-        let end = End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
+        let end =
+            End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
         match &turn.caused_by {
             None => fact.end(&turn.open, &end, self.capture),
             Some(cause) => {
@@ -470,7 +480,10 @@ impl Observer {
             state.active = None;
         }
         self.end_compactions(now, id);
-        self.finish_turn(id, Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time });
+        self.finish_turn(
+            id,
+            Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time },
+        );
     }
 
     fn finish_turn(&mut self, id: &str, finished: Finished) {
@@ -527,8 +540,12 @@ impl Observer {
     /// Ends the turns of a connection, or all, as interrupted at the last time anything was seen.
     pub(super) fn close_turns(&mut self, now: Now, connection: Option<u64>, ended: Ended) {
         let of = |turn: &Turn| connection.is_none_or(|it| turn.connection == it);
-        let mut ids: Vec<(u64, String)> =
-            self.turns.iter().filter(|(_, turn)| of(turn)).map(|(id, turn)| (turn.started, id.clone())).collect();
+        let mut ids: Vec<(u64, String)> = self
+            .turns
+            .iter()
+            .filter(|(_, turn)| of(turn))
+            .map(|(id, turn)| (turn.started, id.clone()))
+            .collect();
         ids.sort_unstable();
         let ids = ids.into_iter().rev().map(|(_, id)| id).collect();
         self.interrupt(now, ids, ended.as_str());
@@ -545,7 +562,9 @@ impl Observer {
 
     /// A turn that begins without `turn/start` was asked for.
     pub(super) fn turn_asked_alone(&mut self, asked: &Asked, what: &'static str) {
-        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else { return };
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
         // A command of the user joins the turn that runs.
         if (what == "compaction" || state.active.is_none()) && state.asked_alone.len() < 64 {
             state.asked_alone.push((what, asked.at));
@@ -553,7 +572,9 @@ impl Observer {
     }
 
     pub(super) fn turn_refused_alone(&mut self, asked: &Asked, what: &'static str) {
-        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else { return };
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
         state.asked_alone.retain(|(other, at)| *other != what || *at != asked.at);
     }
 
@@ -635,7 +656,11 @@ impl Observer {
             result: if error.is_some() { "rejected" } else { "accepted" }.into(),
             error_type: error.map(Text::from),
             image_count: Some(image_count(params.input.as_deref().unwrap_or_default())),
-            source: params.responsesapi_client_metadata.as_ref().and_then(|it| some(&it.source)).map(Text::from),
+            source: params
+                .responsesapi_client_metadata
+                .as_ref()
+                .and_then(|it| some(&it.source))
+                .map(Text::from),
         };
         fact.emit(&self.envelope(now, place), self.capture);
     }
@@ -690,7 +715,12 @@ impl Observer {
     }
 }
 
-fn configured<'a>(of: &'a super::Thread, asked: &'a Config, thread: &'a str, turn: &'a str) -> TurnConfigured<'a> {
+fn configured<'a>(
+    of: &'a super::Thread,
+    asked: &'a Config,
+    thread: &'a str,
+    turn: &'a str,
+) -> TurnConfigured<'a> {
     let either = |asked: &'a Option<String>, of: &'a Option<String>| {
         asked.as_deref().or(of.as_deref()).map(Text::from)
     };

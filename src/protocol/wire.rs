@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,13 +19,45 @@ macro_rules! wire {
     ($( $(#[$meta:meta])* $Name:ident { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )* } )*) => { $(
         $(#[$meta])*
         #[derive(Debug, Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+        #[serde(remote = "Self", rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
         pub(super) struct $Name<'a> {
             $( #[serde(deserialize_with = "lax")] $(#[$field_meta])* pub $field: Option<$type>, )*
             #[serde(skip)]
             pub lifetime: std::marker::PhantomData<&'a ()>,
         }
+
+        impl<'de: 'a, 'a> Deserialize<'de> for $Name<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(Members(deserializer))
+            }
+        }
     )* };
+}
+
+/// Reads a structure from an object only. serde also takes an array for its members one after the other, and then
+/// whatever stands first, content or not, would be taken for an id.
+struct Members<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Members<D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 // `Cow` borrows only where serde is told so by name, which `lax` hides; a newtype says it.
@@ -185,5 +218,22 @@ pub(super) fn label(value: &Option<Value>) -> Option<String> {
             _ => map.keys().next().cloned(),
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_no_structure() {
+        let read = |text: &str| {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            let notice: TurnNotice<'_> = read(Some(&raw));
+            (some(&notice.thread_id).map(str::to_owned), notice.turn.is_some())
+        };
+        assert_eq!(read(r#"{"threadId":"t","turn":{"id":"u"}}"#), (Some("t".to_owned()), true));
+        assert_eq!(read(r#"{"threadId":"t","turn":["u","v"]}"#), (Some("t".to_owned()), false));
+        assert_eq!(read(r#"["t",{"id":"u"}]"#), (None, false));
     }
 }

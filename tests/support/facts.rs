@@ -109,7 +109,7 @@ pub fn told(lines: &[&str]) -> (Vec<Event>, Counters) {
         let mut observer = Observer::new(Capture::NONE);
         for (at, line) in lines.iter().enumerate() {
             let sender = if line.starts_with('>') { Sender::Client } else { Sender::Server };
-            observer.message(1, sender, 1_795_000_000_000_000 + at as u64 * 1_000, line[1..].as_bytes());
+            observer.message(1, sender, 1_795_000_000_000_000 + at as u64 * 1_000, &line.as_bytes()[1..]);
         }
         observer.finish(factline::protocol::Ended::ClientClosed);
     })

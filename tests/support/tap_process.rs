@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use factline::protocol::{Ended, Sender, Transport};
-use factline::tap::{
-    self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap,
-};
+use factline::tap::{self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap};
 use tempfile::TempDir;
 
 /// What the test framework prints before lies before this.

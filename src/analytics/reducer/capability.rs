@@ -16,7 +16,12 @@ use crate::fact::{List, Text};
 const USED: usize = 4096;
 
 impl Reducer {
-    fn model(&mut self, thread: &Option<Text<'_>>, turn: &Option<Text<'_>>, said: &Option<Text<'_>>) -> Option<event::Label> {
+    fn model(
+        &mut self,
+        thread: &Option<Text<'_>>,
+        turn: &Option<Text<'_>>,
+        said: &Option<Text<'_>>,
+    ) -> Option<event::Label> {
         let known = thread.as_deref().and_then(|id| self.threads.get(id));
         known.and_then(|thread| thread.model(turn.as_deref().unwrap_or(""))).or_else(|| label(said))
     }

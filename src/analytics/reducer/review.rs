@@ -31,7 +31,9 @@ impl Reducer {
 
     pub(super) fn approval_resolved(&mut self, envelope: &Envelope, fact: &ApprovalResolved<'static>) {
         let key = (fact.connection_id.unwrap_or(0), fact.request_id.to_string());
-        let Some((asked_at, asked)) = self.approvals.remove(&key) else { return self.count("missing_context") };
+        let Some((asked_at, asked)) = self.approvals.remove(&key) else {
+            return self.count("missing_context");
+        };
         if self.approval_order.front() == Some(&key) {
             self.approval_order.pop_front();
         }
@@ -55,21 +57,26 @@ impl Reducer {
         };
         let subject = subject_kind(&asked.subject);
         let item = fact.call_id.as_deref().unwrap_or("");
-        self.decided(thread, turn, &Decided {
-            item,
-            subject,
-            outcome,
-            by_guardian: false,
-            permissions: asked.additional_permissions == Some(true),
-            network: asked.network == Some(true),
-        });
+        self.decided(
+            thread,
+            turn,
+            &Decided {
+                item,
+                subject,
+                outcome,
+                by_guardian: false,
+                permissions: asked.additional_permissions == Some(true),
+                network: asked.network == Some(true),
+            },
+        );
         if status == "aborted"
             && let Some(turn) = self.threads.get_mut(thread).and_then(|thread| thread.running(turn))
         {
             turn.interrupted.get_or_insert(envelope.time);
         }
         let connection = self.connection_of_turn(thread, turn);
-        let Some(Context { client, runtime, source, subagent_source, parent, .. }) = self.context(thread, connection)
+        let Some(Context { client, runtime, source, subagent_source, parent, .. }) =
+            self.context(thread, connection)
         else {
             return;
         };
@@ -139,14 +146,18 @@ impl Reducer {
             _ => ("command_execution", "initial"),
         };
         let thread = &*fact.thread_id;
-        self.decided(thread, turn, &Decided {
-            item: fact.call_id.as_deref().unwrap_or(""),
-            subject,
-            outcome,
-            by_guardian: true,
-            permissions: false,
-            network: subject == "network_access",
-        });
+        self.decided(
+            thread,
+            turn,
+            &Decided {
+                item: fact.call_id.as_deref().unwrap_or(""),
+                subject,
+                outcome,
+                by_guardian: true,
+                permissions: false,
+                network: subject == "network_access",
+            },
+        );
         let connection = self.connection_of_turn(thread, turn);
         let Some(Context { session, client, runtime, source, subagent_source, parent }) =
             self.context(thread, connection)

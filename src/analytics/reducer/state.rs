@@ -254,7 +254,8 @@ impl Thread {
 
     /// Model of a turn, else of the thread.
     pub fn model(&self, turn: &str) -> Option<Label> {
-        let of_turn = self.turns.iter().rev().find(|it| &*it.id == turn).and_then(|turn| turn.config.as_ref());
+        let of_turn =
+            self.turns.iter().rev().find(|it| &*it.id == turn).and_then(|turn| turn.config.as_ref());
         of_turn.and_then(|config| config.model.clone()).or_else(|| self.config.model.clone())
     }
 }

@@ -6,8 +6,8 @@ use super::state::{Config, Goal, Kind, Thread, owned};
 use super::{Context, Reducer};
 use crate::analytics::event::{self, Client};
 use crate::fact::vocabulary::{
-    CompactionEnd, CompactionStart, GoalChanged, ModelListed, ModelUnknown, ThreadArchived, ThreadInitialized,
-    TurnSteered, VoiceStarted,
+    CompactionEnd, CompactionStart, GoalChanged, ModelListed, ModelUnknown, ThreadArchived,
+    ThreadInitialized, TurnSteered, VoiceStarted,
 };
 use crate::fact::{End, Envelope};
 
@@ -15,7 +15,8 @@ impl Reducer {
     pub(super) fn thread_initialized(&mut self, envelope: &Envelope, fact: &ThreadInitialized<'static>) {
         let id = &*fact.thread_id;
         let spawned = fact.subagent_source.as_deref() == Some("thread_spawn") && fact.mode == "new";
-        let parent = fact.parent_id.as_deref().filter(|_| spawned).and_then(|parent| self.threads.get(parent));
+        let parent =
+            fact.parent_id.as_deref().filter(|_| spawned).and_then(|parent| self.threads.get(parent));
         // A spawned thread fills in what is not known of it yet, and takes no more.
         if spawned && self.threads.contains_key(id) {
             return;
@@ -28,7 +29,12 @@ impl Reducer {
         let (config, of_parent) = match parent {
             Some(parent) => (
                 parent.config.inherited(said.model.clone(), said.effort.clone()),
-                Some((parent.session.clone(), parent.connection, parent.ephemeral, parent.originator.clone())),
+                Some((
+                    parent.session.clone(),
+                    parent.connection,
+                    parent.ephemeral,
+                    parent.originator.clone(),
+                )),
             ),
             None => (said, None),
         };
@@ -71,7 +77,11 @@ impl Reducer {
         };
         // In a subagent's thread the server itself is the client.
         let of = super::client_of(
-            self.connections.get(&connection).unwrap_or(&super::Connection { client, runtime: Arc::clone(&runtime), api_key: false }),
+            self.connections.get(&connection).unwrap_or(&super::Connection {
+                client,
+                runtime: Arc::clone(&runtime),
+                api_key: false,
+            }),
             thread.originator.as_ref(),
         );
         let client = if spawned {
@@ -92,7 +102,7 @@ impl Reducer {
             subagent_source: thread.subagent_source.clone(),
             parent_thread_id: owned(&fact.parent_id),
             forked_from_thread_id: owned(&fact.forked_from_id),
-            created_at: fact.created_at.unwrap_or_else(|| (envelope.time / 1_000_000_000) as i64).max(0),
+            created_at: fact.created_at.unwrap_or((envelope.time / 1_000_000_000) as i64).max(0),
         };
         // The server makes no thread event where it does not know the client; an observer does not either.
         if !spawned || event.app_server_client.client_name.is_some() {
@@ -121,7 +131,8 @@ impl Reducer {
             if let Some(summary) = &before.config.summary
                 && known.config.summary.is_none()
             {
-                known.config = Arc::new(Config { summary: Some(Arc::clone(summary)), ..(*known.config).clone() });
+                known.config =
+                    Arc::new(Config { summary: Some(Arc::clone(summary)), ..(*known.config).clone() });
             }
             return;
         }
@@ -156,7 +167,8 @@ impl Reducer {
             return self.count("missing_context");
         }
         // Feature labels are no source; `automation` is one.
-        let plain = |source: &event::Label| matches!(&**source, "user" | "subagent" | "automation" | "system");
+        let plain =
+            |source: &event::Label| matches!(&**source, "user" | "subagent" | "automation" | "system");
         let event = event::ThreadArchive {
             thread_id: fact.thread_id.to_string(),
             action: if fact.action == "archived" { "archived" } else { "unarchived" },
@@ -174,7 +186,8 @@ impl Reducer {
         // A steer of an unknown thread makes no event in the server either.
         let Some(context) = self.context(&fact.thread_id, fact.connection_id) else { return };
         if accepted
-            && let Some(turn) = fact.turn_id.as_deref().and_then(|id| self.threads.get_mut(&*fact.thread_id)?.running(id))
+            && let Some(turn) =
+                fact.turn_id.as_deref().and_then(|id| self.threads.get_mut(&*fact.thread_id)?.running(id))
         {
             turn.steers += 1;
             turn.samplings += u64::from(turn.open_tools == 0);
@@ -226,7 +239,9 @@ impl Reducer {
     }
 
     pub(super) fn goal_changed(&mut self, envelope: &Envelope, fact: &GoalChanged<'static>) {
-        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else {
+            return self.count("missing_context");
+        };
         thread.recent = true;
         let before = thread.goal.take();
         if fact.action == "cleared" {
@@ -246,12 +261,14 @@ impl Reducer {
             None if is_fresh(envelope, fact) => &["created"],
             None => &[],
             Some(old) if old.created_at != goal.created_at => &["created"],
-            Some(old) => match (old.tokens != goal.tokens || old.seconds != goal.seconds, old.status != goal.status) {
-                (true, true) => &["usage_accounted", "status_changed"],
-                (true, false) => &["usage_accounted"],
-                (false, true) => &["status_changed"],
-                (false, false) => &[],
-            },
+            Some(old) => {
+                match (old.tokens != goal.tokens || old.seconds != goal.seconds, old.status != goal.status) {
+                    (true, true) => &["usage_accounted", "status_changed"],
+                    (true, false) => &["usage_accounted"],
+                    (false, true) => &["status_changed"],
+                    (false, false) => &[],
+                }
+            }
         };
         if kinds.iter().any(|kind| *kind != "usage_accounted") {
             self.control_tool(fact.turn_id.is_some(), &Some(fact.thread_id.clone()), &fact.turn_id);
@@ -288,7 +305,9 @@ impl Reducer {
     }
 
     pub(super) fn compaction_started(&mut self, fact: &CompactionStart<'static>) {
-        if let Some(turn) = self.threads.get_mut(&*fact.thread_id).and_then(|thread| thread.running(&fact.turn_id)) {
+        if let Some(turn) =
+            self.threads.get_mut(&*fact.thread_id).and_then(|thread| thread.running(&fact.turn_id))
+        {
             turn.compacting = true;
             // A compaction asked for is all that its turn does.
             if fact.trigger == "manual" && !turn.by_request {
@@ -370,4 +389,3 @@ pub(super) fn snake(name: &str) -> String {
     }
     out
 }
-

@@ -15,7 +15,9 @@ const UNDECIDED: usize = 1024;
 
 impl Reducer {
     pub(super) fn tool_started(&mut self, fact: &ToolStart<'static>) {
-        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else {
+            return self.count("missing_context");
+        };
         match thread.turn(&fact.turn_id) {
             Some(turn) => turn.open_tools += 1,
             None => self.count("item_without_turn"),
@@ -39,7 +41,9 @@ impl Reducer {
         end: &End,
         fact: &ToolEnd<'static>,
     ) {
-        let Some(thread) = self.threads.get_mut(&*start.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*start.thread_id) else {
+            return self.count("missing_context");
+        };
         thread.recent = true;
         let observed = fact.end_observed != Some(false);
         let Some(turn) = thread.turn(&start.turn_id) else {
@@ -67,13 +71,16 @@ impl Reducer {
             by_user: fact.source.as_deref() == Some("userShell") || turn.kind == Kind::UserShell,
         };
         let own = Own { voice: thread.voice.as_deref().map(str::to_owned), ..own };
-        let fallback = (thread.config.model.clone(), thread.config.effort.clone(), thread.unknown_model.clone());
+        let fallback =
+            (thread.config.model.clone(), thread.config.effort.clone(), thread.unknown_model.clone());
         thread.forget_turns();
         let status = match &*fact.status {
             "completed" => ("completed", None),
             "failed" | "errored" | "error" => ("failed", Some("tool_error")),
             "declined" => ("rejected", Some("approval_denied")),
-            _ if start.item_type == "imageGeneration" || start.item_type == "webSearch" => ("completed", None),
+            _ if start.item_type == "imageGeneration" || start.item_type == "webSearch" => {
+                ("completed", None)
+            }
             // One that is said to be running has not ended.
             _ => return,
         };

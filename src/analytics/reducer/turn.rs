@@ -14,7 +14,9 @@ const TURNS: usize = 64;
 impl Reducer {
     pub(super) fn turn_started(&mut self, fact: &TurnStart<'static>) {
         self.decide_task(&fact.thread_id);
-        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else {
+            return self.count("missing_context");
+        };
         thread.recent = true;
         if thread.turn(&fact.turn_id).is_some() {
             return self.count("repeated");
@@ -52,7 +54,9 @@ impl Reducer {
     }
 
     pub(super) fn turn_configured(&mut self, fact: &TurnConfigured<'static>) {
-        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*fact.thread_id) else {
+            return self.count("missing_context");
+        };
         let of_thread = Arc::clone(&thread.config);
         let Some(turn) = thread.running(&fact.turn_id) else { return self.count("missing_context") };
         let config = Config::of_turn(fact).filled(&of_thread);
@@ -106,7 +110,12 @@ impl Reducer {
     }
 
     /// A tool that shows otherwise than as an item.
-    pub(super) fn control_tool(&mut self, is: bool, thread: &Option<Text<'static>>, turn: &Option<Text<'static>>) {
+    pub(super) fn control_tool(
+        &mut self,
+        is: bool,
+        thread: &Option<Text<'static>>,
+        turn: &Option<Text<'static>>,
+    ) {
         let (true, Some(thread), Some(turn)) = (is, thread.as_deref(), turn.as_deref()) else { return };
         if let Some(turn) = self.threads.get_mut(thread).and_then(|thread| thread.running(turn)) {
             turn.calls.total += 1;
@@ -123,7 +132,9 @@ impl Reducer {
         self.decide_sent(&start.thread_id);
         // A server that was killed told nobody; nor did one whose thread went away.
         let lost = matches!(fact.end_reason.as_deref(), Some("killed" | "thread_closed"));
-        let Some(thread) = self.threads.get_mut(&*start.thread_id) else { return self.count("missing_context") };
+        let Some(thread) = self.threads.get_mut(&*start.thread_id) else {
+            return self.count("missing_context");
+        };
         let Some(at) = thread.turns.iter().rposition(|turn| *turn.id == *start.turn_id && !turn.ended) else {
             return self.count("missing_context");
         };
