@@ -66,3 +66,47 @@ fn observe(observer: &mut Observer, entry: &Entry<'_>, replayed: &mut Replayed) 
         }
     }
 }
+
+/// Replays one transcript and writes its analytics events as JSON, one a line; nothing else is made of it.
+///
+/// # Errors
+/// The transcript can't be read any further, or `out` can't be written; what came before was written.
+#[cfg(feature = "analytics")]
+pub fn replay_events<W: std::io::Write + Send + 'static>(
+    transcript: &mut Transcript,
+    out: W,
+    families: crate::analytics::Families,
+) -> Result<Replayed, EventsError> {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let lines = std::sync::Arc::new(crate::analytics::Lines::new(out));
+    let layer = crate::analytics::layer(std::sync::Arc::clone(&lines), families);
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let replayed =
+        tracing::subscriber::with_default(subscriber, || replay(transcript, Capture::NONE, |_| true));
+    lines.finish().map_err(EventsError::Output)?;
+    replayed.map_err(EventsError::Transcript)
+}
+
+/// Why [`replay_events`] ended early.
+#[cfg(feature = "analytics")]
+#[derive(Debug)]
+pub enum EventsError {
+    /// The transcript can't be read.
+    Transcript(TranscriptError),
+    /// The events can't be written.
+    Output(std::io::Error),
+}
+
+#[cfg(feature = "analytics")]
+impl std::fmt::Display for EventsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EventsError::Transcript(error) => error.fmt(f),
+            EventsError::Output(error) => write!(f, "events can't be written: {error}"),
+        }
+    }
+}
+
+#[cfg(feature = "analytics")]
+impl std::error::Error for EventsError {}

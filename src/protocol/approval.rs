@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::frame::{Answer, Call, RequestId};
 use super::wire::{ApprovalParams, Resolved, read, some, text};
-use super::{Now, Observer, bounded, seconds};
+use super::{Ended, Now, Observer, bounded, seconds};
 use crate::fact::vocabulary::{ApprovalRequested, ApprovalResolved};
 use crate::fact::{Class, Kind, Point, Text};
 
@@ -139,11 +139,11 @@ impl Observer {
     pub(super) fn server_answered(&mut self, connection: u64, now: Now, id: &RequestId, answer: &Answer<'_>) {
         let state = self.connections.get_mut(&connection);
         let Some(approval) = state.and_then(|state| state.approvals.remove(id)) else { return };
-        let (decision, resolution) = match answer {
+        let decided = match answer {
             Answer::Result(result) => decision(result),
             Answer::Error(_) => ("aborted", "none"),
         };
-        self.resolve(connection, now, id, &approval, decision, resolution, "user");
+        self.resolve(connection, now, id, &approval, decided, Ok("user"));
     }
 
     /// The server says a question is settled; one that nobody answered was given up.
@@ -151,30 +151,29 @@ impl Observer {
         let Some(id) = notice.request_id.and_then(RequestId::parse) else { return };
         let state = self.connections.get_mut(&connection);
         if let Some(approval) = state.and_then(|state| state.approvals.remove(&id)) {
-            self.resolve(connection, now, &id, &approval, "aborted", "none", "none");
+            self.resolve(connection, now, &id, &approval, ("aborted", "none"), Err(None));
         }
     }
 
     /// Nobody is left to answer.
-    pub(super) fn abort_approvals(&mut self, connection: u64, now: Now) {
+    pub(super) fn abort_approvals(&mut self, connection: u64, now: Now, ended: Ended) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let mut open: Vec<_> = std::mem::take(&mut state.approvals).into_iter().collect();
         open.sort_by_key(|(_, approval)| approval.asked);
         for (id, approval) in open {
-            self.resolve(connection, now, &id, &approval, "aborted", "none", "none");
+            self.resolve(connection, now, &id, &approval, ("aborted", "none"), Err(Some(ended)));
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // they are the answer's parts, used once
+    // Who decided, or why nobody did.
     fn resolve(
         &self,
         connection: u64,
         now: Now,
         id: &RequestId,
         approval: &Approval,
-        decision: &'static str,
-        resolution: &'static str,
-        source: &'static str,
+        (decision, resolution): (&'static str, &'static str),
+        by: Result<&'static str, Option<Ended>>,
     ) {
         let fact = ApprovalResolved {
             thread_id: approval.thread.as_deref().map(Text::from),
@@ -185,7 +184,8 @@ impl Observer {
             subject: approval.subject.into(),
             decision: decision.into(),
             resolution: resolution.into(),
-            source: source.into(),
+            source: by.unwrap_or("none").into(),
+            end_reason: by.err().flatten().map(|ended| ended.as_str().into()),
             wait_s: Some(seconds(now.observed.saturating_sub(approval.asked))),
         };
         let place = approval.turn.as_deref().and_then(|turn| self.place_of_turn(turn));
