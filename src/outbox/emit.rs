@@ -83,8 +83,7 @@ impl Outbox {
         }
         let mut items = Items::header(queue.0, bytes);
         if core.rings(bundle::encoded_len(&items) as u64) {
-            let crc = bundle::payload_crc(&items);
-            core.put_in_ring(&mut items, crc);
+            core.put_in_ring(&mut items);
         } else if let Some(Past::Refused(e)) = core.past_ring(&mut items) {
             core.warn(format!("a header of {} bytes was not taken: {e}", bytes.len()));
         }
@@ -105,8 +104,7 @@ impl Outbox {
         };
         let len = bundle::encoded_len(&items) as u64;
         let written = if core.rings(len) {
-            let crc = bundle::payload_crc(&items);
-            core.put_in_ring(&mut items, crc).ok_or(Refused::Closed)?;
+            core.put_in_ring(&mut items).ok_or(Refused::Closed)?;
             match core.settings.accept {
                 Accept::Ring => return Ok(()),
                 Accept::Write | Accept::Sync => core.drain(),

@@ -163,7 +163,7 @@ impl Gate {
 impl Core {
     /// Puts a transaction into the ring and returns its position; waits or drops as the policy says.
     /// `None`: closed.
-    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], payload_crc: u32) -> Option<u64> {
+    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>]) -> Option<u64> {
         let mut gate = lock(&self.gate);
         let mut waited = Duration::ZERO;
         loop {
@@ -179,7 +179,7 @@ impl Core {
         gate.number(items);
         let gate_mut = &mut *gate;
         let ring = gate_mut.ring.as_mut()?;
-        ring.append(items, payload_crc);
+        ring.append(items);
         let position = ring.head();
         let call = gate.must_call();
         drop(gate);

@@ -135,7 +135,7 @@ fn write_names(path: &Path, names: &[String]) -> io::Result<()> {
     let mut bytes = header.encode(Purpose::Names).to_vec();
     for _ in 0..2 {
         let meta = Meta { kind: kind::NAMES, flags: 0, sequence: 0, time_ns: 0 };
-        header.seal().push(&mut bytes, meta, names.join("\n").as_bytes());
+        header.seal().push(&mut bytes, 0, meta, names.join("\n").as_bytes());
     }
     place::create(path)?.write_all(&bytes)
 }
@@ -316,9 +316,9 @@ pub(crate) fn write_whole(
         let mut whole: Vec<Item<'_>> = headers.iter().map(|(queue, h)| Item::header(*queue, h)).collect();
         whole.extend_from_slice(items);
         let mut bundle = vec![0; bundle::encoded_len(&whole)];
-        bundle::encode(&whole, bundle::payload_crc(&whole), &mut bundle);
+        let sum = bundle::encode(&whole, &mut bundle);
         let meta = Meta { kind: kind::TRANSACTION, flags: 0, sequence: log, time_ns: 0 };
-        store.starts.push(meta, &bundle);
+        store.starts.push(meta, &bundle, sum);
         logged =
             make_space(store).and_then(|()| store.starts.tail.flush()).and_then(|()| store.starts.sync());
     }

@@ -171,9 +171,9 @@ impl Reader {
             Err(e) => return Err(e),
         };
         let meta = Meta { kind: kind::DEAD, flags: 0, sequence: 0, time_ns: place::now_ns() };
-        let mut frame = Vec::with_capacity(FRAME_HEADER + text.len());
-        seal.push(&mut frame, meta, &text);
         let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+        let mut frame = Vec::with_capacity(FRAME_HEADER + text.len());
+        seal.push(&mut frame, file.metadata()?.len(), meta, &text);
         file.write_all(&frame)?;
         file.sync_data()
     }

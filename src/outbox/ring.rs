@@ -105,14 +105,14 @@ impl Ring {
     }
 
     /// Copies a transaction in. False, and nothing done, when there is no room.
-    pub(crate) fn append(&mut self, items: &[Item<'_>], payload_crc: u32) -> bool {
+    pub(crate) fn append(&mut self, items: &[Item<'_>]) -> bool {
         let len = bundle::encoded_len(items);
         let Some(at) = self.room(FRAME_HEADER + len) else { return false };
         let start = self.offset(at);
         let body = start + FRAME_HEADER..start + FRAME_HEADER + len;
-        let crc = bundle::encode(items, payload_crc, &mut self.map[body]);
+        let sum = bundle::encode(items, &mut self.map[body]);
         let meta = Meta { kind: kind::TRANSACTION, flags: 0, sequence: self.next_sequence, time_ns: 0 };
-        let header = self.seal.header(meta, len, crc);
+        let header = self.seal.header(start as u64, meta, len, sum);
         // The header last: a process that dies in between leaves no frame at all. A signal is taken between
         // two instructions, so it is enough that the compiler keeps the order.
         compiler_fence(Ordering::SeqCst);

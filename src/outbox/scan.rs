@@ -104,7 +104,7 @@ impl Scan {
     /// A good frame at `at`, or how many bytes its trustworthy header claims, or nothing.
     fn frame_at(&mut self, at: u64) -> io::Result<Result<(Meta, usize), Option<u64>>> {
         let seal = self.seal;
-        let Some((meta, len)) = seal.open(self.view(at, FRAME_HEADER)?) else { return Ok(Err(None)) };
+        let Some((meta, len)) = seal.open(at, self.view(at, FRAME_HEADER)?) else { return Ok(Err(None)) };
         let whole = FRAME_HEADER + len;
         let bytes = self.view(at, whole)?;
         if bytes.len() == whole && Seal::holds(bytes, &bytes[FRAME_HEADER..]) {
@@ -143,7 +143,9 @@ impl Scan {
             let seal = self.seal;
             let bytes = self.view(at, WINDOW)?;
             let last = bytes.len() - FRAME_HEADER;
-            let hit = (0..=last).find(|&i| bytes[i] == MAGIC[0] && seal.open(&bytes[i..]).is_some());
+            let is_frame =
+                |&i: &usize| bytes[i] == MAGIC[0] && seal.open(at + i as u64, &bytes[i..]).is_some();
+            let hit = (0..=last).find(is_frame);
             match hit {
                 Some(i) => return Ok(at + i as u64),
                 None => at += last as u64 + 1,

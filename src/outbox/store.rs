@@ -67,8 +67,8 @@ impl Store {
             Meta { kind: item.kind, flags: item.flags, sequence: item.sequence, time_ns: item.time_ns };
         if item.queue == STARTS {
             match item.payload {
-                [whole, []] => self.starts.push(meta, whole),
-                pieces => self.starts.push(meta, &pieces.concat()),
+                [whole, []] => self.starts.push(meta, whole, item.crc),
+                pieces => self.starts.push(meta, &pieces.concat(), item.crc),
             }
             return;
         }
@@ -80,7 +80,7 @@ impl Store {
                     let Some(header) = headers.get(&item.tag) else { return };
                     tail.set_header(header);
                 }
-                tail.push(meta, item.payload);
+                tail.push(meta, item.payload, item.crc);
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::frame::{FILE_HEADER, FLAG_CONTENT, FRAME_HEADER, FileHeader, Meta, Purpose, Seal, kind};
+use super::frame::{FILE_HEADER, FLAG_CONTENT, FRAME_HEADER, FileHeader, Meta, Purpose, Seal, kind, sum_of};
 use super::place;
 use super::queue::{QueueShared, Tally, lock};
 use super::record::Loss;
@@ -115,7 +115,7 @@ impl Tail {
         let mut bytes = file_header.encode(Purpose::Segment).to_vec();
         for _ in 0..2 {
             let meta = Meta { kind: kind::HEADER, flags: 0, sequence: 0, time_ns: 0 };
-            seal.push(&mut bytes, meta, &self.header);
+            seal.push(&mut bytes, 0, meta, &self.header);
         }
         self.plan = Some(Plan { number, seal, first_sequence, len: bytes.len() as u64 });
         self.chunks.push_back(Chunk {
@@ -132,19 +132,21 @@ impl Tail {
     }
 
     /// Adds a frame, unless the queue has its sequence already (a ring that is recovered).
-    pub(crate) fn push(&mut self, meta: Meta, payload: [&[u8]; 2]) {
+    /// `sum` is the payload's part of the frame's sum, as whoever made the payload computed it.
+    pub(crate) fn push(&mut self, meta: Meta, payload: [&[u8]; 2], sum: u32) {
         if meta.sequence > self.last_sequence {
-            self.push_again(meta, payload);
+            self.push_again(meta, payload, sum);
         }
     }
 
     /// Says in the queue that `count` records, the last of them `sequence`, never came.
     pub(crate) fn push_lost(&mut self, sequence: u64, count: u64, reason: Loss) {
         let meta = Meta { kind: kind::LOST, flags: 0, sequence, time_ns: self.last_time_ns };
-        self.push(meta, [&[reason as u8], &count.to_le_bytes()]);
+        let (reason, count) = ([reason as u8], count.to_le_bytes());
+        self.push(meta, [&reason, &count], crc32c_append(crc32c(&reason), &count));
     }
 
-    pub(crate) fn push_again(&mut self, meta: Meta, payload: [&[u8]; 2]) {
+    pub(crate) fn push_again(&mut self, meta: Meta, payload: [&[u8]; 2], sum: u32) {
         let len = payload[0].len() + payload[1].len();
         let whole = (FRAME_HEADER + len) as u64;
         let full = |p: &Plan| p.len + whole > self.limit && p.len > FILE_HEADER as u64 + 1024;
@@ -166,8 +168,7 @@ impl Tail {
             });
         }
         let Some(chunk) = self.chunks.back_mut() else { return };
-        let crc = crc32c_append(crc32c(payload[0]), payload[1]);
-        chunk.bytes.extend_from_slice(&plan.seal.header(meta, len, crc));
+        chunk.bytes.extend_from_slice(&plan.seal.header(plan.len, meta, len, sum));
         chunk.bytes.extend_from_slice(payload[0]);
         chunk.bytes.extend_from_slice(payload[1]);
         chunk.last_sequence = chunk.last_sequence.max(meta.sequence);
@@ -240,12 +241,14 @@ impl Tail {
             self.begin_segment(chunk.first_sequence.max(first_in(&chunk)));
             let skip = if chunk.offset == 0 { FILE_HEADER } else { 0 };
             let mut rest = chunk.bytes.get(skip..).unwrap_or_default();
-            while let Some((meta, len)) = chunk.seal.open(rest) {
+            let mut at = chunk.offset + skip as u64;
+            while let Some((meta, len)) = chunk.seal.open(at, rest) {
                 let Some(payload) = rest.get(FRAME_HEADER..FRAME_HEADER + len) else { break };
-                if meta.kind != kind::HEADER {
-                    self.push_again(meta, [payload, &[]]);
+                if let Some(sum) = sum_of(meta.kind, payload).filter(|_| meta.kind != kind::HEADER) {
+                    self.push_again(meta, [payload, &[]], sum);
                 }
                 rest = &rest[FRAME_HEADER + len..];
+                at += (FRAME_HEADER + len) as u64;
             }
         }
         self.header = current;
@@ -300,7 +303,9 @@ impl Tail {
                             begun = true;
                         }
                         let payload = scan.payload(at, len)?.to_vec();
-                        self.push_again(meta, [&payload, &[]]);
+                        if let Some(sum) = sum_of(meta.kind, &payload) {
+                            self.push_again(meta, [&payload, &[]], sum);
+                        }
                     }
                     _ => {}
                 }
@@ -344,5 +349,9 @@ impl Tail {
 
 fn first_in(chunk: &Chunk) -> u64 {
     let skip = if chunk.offset == 0 { usize::MAX } else { 0 };
-    chunk.bytes.get(skip..).and_then(|b| chunk.seal.open(b)).map_or(0, |(meta, _)| meta.sequence)
+    chunk
+        .bytes
+        .get(skip..)
+        .and_then(|b| chunk.seal.open(chunk.offset, b))
+        .map_or(0, |(meta, _)| meta.sequence)
 }
