@@ -1,6 +1,6 @@
 //! How far a queue is delivered, and what was lost: two slots of 256 bytes in one file, written in turn.
 //!
-//! A slot: `FLCURSOR`, turn u64, segment u64, offset u64, sequence u64, delivered u64, six lost counts u64
+//! A slot: `FLCURSOR`, turn u64, segment u64, offset u64, sequence u64, delivered u64, seven lost counts u64
 //! (the order of `Loss::ALL`), zeros, CRC-32C of bytes 0..252 at 252. Both slots are written when the file
 //! is made and only overwritten later, so a full disk never keeps a loss from being recorded.
 
@@ -70,6 +70,19 @@ impl CursorFile {
         self.file.write_all_at(&s, (turn % 2) * SLOT as u64)?;
         self.turn = turn;
         Ok(())
+    }
+
+    /// Makes the file again if somebody removed it; says whether that was so.
+    pub(crate) fn restore(&mut self, path: &Path, cursor: &Cursor) -> io::Result<bool> {
+        if place::is_same(&self.file, path) {
+            return Ok(false);
+        }
+        let (mut made, _) = Self::open(path)?;
+        made.turn = made.turn.max(self.turn);
+        made.publish(cursor)?;
+        made.sync()?;
+        *self = made;
+        Ok(true)
     }
 
     /// Makes what was published survive power loss; needed before anything is deleted on its account.

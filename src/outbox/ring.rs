@@ -22,6 +22,8 @@ pub(crate) const DATA: usize = 4096;
 
 pub(crate) struct Ring {
     map: MmapMut,
+    /// Only to see whether it still has its name.
+    file: File,
     seal: Seal,
     capacity: u64,
     // Positions only grow; the place in the file is the position modulo the capacity.
@@ -63,6 +65,7 @@ impl Ring {
         }
         Ok(Self {
             map,
+            file,
             seal: header.seal(),
             capacity: capacity as u64,
             head: 0,
@@ -75,6 +78,11 @@ impl Ring {
 
     pub(crate) fn capacity(&self) -> usize {
         self.capacity as usize
+    }
+
+    /// Whether somebody removed the file: then what is in it does not survive the process.
+    pub(crate) fn is_gone(&self, path: &Path) -> bool {
+        !place::is_same(&self.file, path)
     }
 
     pub(crate) fn used(&self) -> u64 {

@@ -45,7 +45,11 @@ impl Scan {
     /// Errors: what the system says; `Unsupported` for a newer format; `InvalidData` when both copies of
     /// the header are damaged.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = place::open_read(path)?;
+        Self::of(place::open_read(path)?, path)
+    }
+
+    /// The same for a file that is open already; `path` is only for the words of an error.
+    pub(crate) fn of(file: File, path: &Path) -> io::Result<Self> {
         let end = file.metadata()?.len();
         let mut head = [0; FILE_HEADER];
         let mut got = 0;

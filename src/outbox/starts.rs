@@ -79,9 +79,18 @@ impl Starts {
     pub(crate) fn push(&mut self, meta: Meta, payload: &[u8], sum: u32) {
         if meta.sequence > self.tail.last_sequence {
             self.note(meta, payload);
-            self.grown += payload.len() as u64 + 36;
+            self.grown = self.grown.saturating_add(payload.len() as u64 + 36);
             self.tail.push(meta, [payload, &[]], sum);
         }
+    }
+
+    /// As `Tail::restore`. Closed segments may be gone as well: a checkpoint writes again what they said.
+    pub(crate) fn restore(&mut self) -> io::Result<bool> {
+        let gone = self.tail.restore()?;
+        if gone {
+            self.grown = u64::MAX;
+        }
+        Ok(gone)
     }
 
     pub(crate) fn wants_checkpoint(&self) -> bool {
@@ -117,7 +126,7 @@ impl Starts {
             match done.file.sync_data() {
                 Ok(()) => self.tail.was_synced(&done),
                 Err(e) => {
-                    self.tail.distrust(done.number)?;
+                    self.tail.distrust(done.number);
                     return Err(e);
                 }
             }

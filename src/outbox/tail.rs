@@ -3,6 +3,8 @@
 //! A segment is planned (number, salt, header) when its first frame comes and made when it is written, so
 //! that adding a frame can't fail. What could not be written stays in memory and is tried again.
 
+mod rescue;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -17,7 +19,6 @@ use super::frame::{FILE_HEADER, FLAG_CONTENT, FRAME_HEADER, FileHeader, Meta, Pu
 use super::place;
 use super::queue::{QueueShared, Tally, lock};
 use super::record::Loss;
-use super::scan::{Found, Scan};
 
 /// The largest buffer that is kept.
 const SPARE: usize = 1 << 20;
@@ -193,7 +194,8 @@ impl Tail {
         self.chunks.iter().map(|c| c.bytes.len() as u64).sum()
     }
 
-    /// Writes what has gathered. After an error nothing is forgotten; the next call tries again.
+    /// Writes what has gathered. After an error nothing is forgotten; the next call tries again, after
+    /// `NotFound` (somebody removed the directory) behind a `restore`.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.make_files()?;
         while let Some(chunk) = self.chunks.front() {
@@ -201,10 +203,7 @@ impl Tail {
                 match e.kind() {
                     // The same bytes at the same place, once there is space.
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {}
-                    io::ErrorKind::NotFound => {
-                        place::private_dir(&self.dir).map_err(io::Error::other)?;
-                        self.replant();
-                    }
+                    io::ErrorKind::NotFound => self.replant(),
                     // The file itself may be the trouble (a bad block, a size limit): go on in another.
                     _ => self.replant(),
                 }
@@ -272,74 +271,13 @@ impl Tail {
         self.files.retain(|f| f.synced < f.len || f.number == active);
     }
 
-    /// After a failed `fdatasync` the kernel may have dropped the pages and forgotten the error: the same
-    /// descriptor is never synced again. What was not safe yet is read back (the cache still has it, and the
-    /// sums tell if not) and written to new segments; the old ones end where they were safe.
-    pub(crate) fn distrust(&mut self, number: u64) -> io::Result<()> {
-        let doubtful: Vec<Written> = self
-            .files
-            .iter()
-            .position(|f| f.number == number)
-            .map(|at| self.files.split_off(at).into())
-            .unwrap_or_default();
-        let current = self.header.clone();
-        let later = std::mem::take(&mut self.chunks);
-        for old in &doubtful {
-            let mut scan = match Scan::open(&self.dir.join(place::segment_name(old.number))) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                scan => scan?,
-            };
-            scan.end = old.len;
-            let mut begun = false;
-            loop {
-                match scan.next()? {
-                    Found::End => break,
-                    Found::Frame { at, meta, len } if meta.kind == kind::HEADER => {
-                        self.header = scan.payload(at, len)?.into();
-                    }
-                    Found::Frame { at, meta, len } if at >= old.synced => {
-                        if !begun {
-                            self.begin_segment(meta.sequence);
-                            begun = true;
-                        }
-                        let payload = scan.payload(at, len)?.to_vec();
-                        if let Some(sum) = sum_of(meta.kind, &payload) {
-                            self.push_again(meta, [&payload, &[]], sum);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            // Best effort: readers go by the next segment's first sequence in any case.
-            let _ = old.file.set_len(old.synced);
-            lock(&self.shared.state).retract(old.number, old.synced);
-        }
-        // What waited behind goes behind again, under a salt and a number of its own.
-        let rewritten = std::mem::replace(&mut self.chunks, later);
-        self.header = current;
-        self.replant();
-        for chunk in rewritten.into_iter().rev() {
-            self.chunks.push_front(chunk);
-        }
-        if self.chunks.is_empty() {
-            self.plan = None;
-        }
-        Ok(())
-    }
-
     /// Makes the files for what `flush` will write.
     fn make_files(&mut self) -> io::Result<()> {
         for chunk in &self.chunks {
             if chunk.offset > 0 || self.files.iter().any(|f| f.number == chunk.number) {
                 continue;
             }
-            let file = match place::open_or_create(&self.dir.join(place::segment_name(chunk.number))) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    place::private_dir(&self.dir).map_err(io::Error::other)?;
-                    return Err(e);
-                }
-                file => Arc::new(file?),
-            };
+            let file = Arc::new(place::open_or_create(&self.dir.join(place::segment_name(chunk.number)))?);
             self.files.push_back(Written { number: chunk.number, file, len: 0, synced: 0 });
             self.dir_changed = true;
         }
