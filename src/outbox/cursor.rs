@@ -121,3 +121,43 @@ fn newest(bytes: &[u8]) -> Option<(u64, Cursor)> {
     })
     .max_by_key(|(turn, _)| *turn)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_hurt_or_half_written_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor");
+        let at = |n| Cursor { segment: n, sequence: 2 * n, delivered: 2 * n, ..Cursor::default() };
+        let (mut file, none) = CursorFile::open(&path).unwrap();
+        assert_eq!(none, None);
+        for n in 1..=5 {
+            file.publish(&at(n)).unwrap();
+            assert_eq!(CursorFile::peek(&path).unwrap(), Some(at(n)));
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for byte in 0..2 * SLOT {
+            let mut hurt = bytes.clone();
+            hurt[byte] ^= 1;
+            std::fs::write(&path, &hurt).unwrap();
+            // The fifth is in the second slot.
+            let expected = if byte < SLOT { 5 } else { 4 };
+            assert_eq!(CursorFile::peek(&path).unwrap(), Some(at(expected)), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_removed_file_is_made_again_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor");
+        let cursor = Cursor { sequence: 3, delivered: 3, ..Cursor::default() };
+        let (mut file, _) = CursorFile::open(&path).unwrap();
+        file.publish(&cursor).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(file.restore(&path, &cursor).unwrap());
+        assert_eq!(CursorFile::peek(&path).unwrap(), Some(cursor));
+        assert!(!file.restore(&path, &cursor).unwrap());
+    }
+}

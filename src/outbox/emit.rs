@@ -18,8 +18,8 @@ use super::ring::Ring;
 use super::settings::{Accept, OpenError, Settings, queue_name_is_valid};
 use super::writer;
 
-const RESTORED: &str = "files of this outbox were removed while it was in use; they were made again, and what \
-    could not be saved is counted as lost when its turn comes";
+const RESTORED: &str = "files of this outbox were removed while it was in use; they were made again, and \
+    what could not be saved is counted as lost when its turn comes";
 
 /// A durable outbox; clones share it. The last one that goes closes it.
 #[derive(Clone)]

@@ -227,3 +227,64 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const META: Meta = Meta { kind: kind::RECORD, flags: FLAG_CONTENT, sequence: 7, time_ns: 1 << 60 };
+
+    fn sealed(seal: Seal, at: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        seal.push(&mut bytes, at, META, b"a payload");
+        bytes
+    }
+
+    fn is_good(seal: Seal, at: u64, bytes: &[u8]) -> bool {
+        seal.open(at, bytes).is_some_and(|(_, len)| {
+            bytes.get(FRAME_HEADER..FRAME_HEADER + len).is_some_and(|payload| Seal::holds(bytes, payload))
+        })
+    }
+
+    #[test]
+    fn a_frame_comes_back_at_its_place_in_its_file_and_nowhere_else() {
+        let seal = FileHeader::new(1, 0).seal();
+        let bytes = sealed(seal, 4096);
+        assert_eq!(seal.open(4096, &bytes), Some((META, 9)));
+        assert!(is_good(seal, 4096, &bytes));
+        for at in (0..70_000).filter(|&at| at != 4096) {
+            assert_eq!(seal.open(at, &bytes), None, "{at}");
+        }
+        assert_eq!(FileHeader::new(1, 0).seal().open(4096, &bytes), None);
+        assert!((0..bytes.len()).all(|len| !is_good(seal, 4096, &bytes[..len])));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let seal = FileHeader::new(1, 0).seal();
+        let bytes = sealed(seal, 128);
+        for bit in 0..bytes.len() * 8 {
+            let mut hurt = bytes.clone();
+            hurt[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_good(seal, 128, &hurt), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_file_header_survives_in_either_copy_and_a_newer_version_is_told() {
+        let header = FileHeader::new(3, 4);
+        let bytes = header.encode(Purpose::Segment);
+        for at in 0..FILE_HEADER {
+            let mut hurt = bytes;
+            hurt[at] ^= 0x80;
+            assert_eq!(FileHeader::decode(&hurt), Ok(header));
+            hurt[(at + COPY) % FILE_HEADER] ^= 1;
+            assert_eq!(FileHeader::decode(&hurt), Err(BadHeader::Damaged));
+        }
+        let mut newer = bytes;
+        newer[8] = 2;
+        let sum = crc32c(&newer[..60]).to_le_bytes();
+        newer[60..64].copy_from_slice(&sum);
+        assert_eq!(FileHeader::decode(&newer), Err(BadHeader::Newer(2)));
+    }
+}

@@ -125,7 +125,8 @@ impl QueueShared {
         let mut found = Existing { next_number: 1, ..Existing::default() };
         let mut segments = VecDeque::new();
         let mut last_sequence = 0;
-        // From the newest back: only the newest readable one is scanned, the others end where the next begins.
+        // From the newest back: only the newest readable one is scanned, the others end where the next
+        // begins.
         for number in place::segments(dir)?.into_iter().rev() {
             found.next_number = found.next_number.max(number + 1);
             let path = dir.join(place::segment_name(number));
