@@ -272,8 +272,8 @@ fn a_hurt_ring_costs_what_was_hit() {
         fs::remove_file(lane.join(name)).unwrap();
     }
     let ring = fs::read(lane.join("ring")).unwrap();
-    let one = FRAME + 20 + 32 + 4;
-    let records_at = 4096 + FRAME + HEAD.len() + 32 + 4;
+    let one = FRAME + 20 + 32 + 8;
+    let records_at = 4096 + FRAME + HEAD.len() + 32 + 8;
     for bit in (0..one * 8).step_by(7) {
         let mut hurt = ring.clone();
         hurt[records_at + 42 * one + bit / 8] ^= 1 << (bit % 8);

@@ -1,7 +1,7 @@
 //! A whole transaction as one payload: what makes it all or nothing.
 //!
 //! The items' payloads, one after the other, then a table with 32 bytes per item, then the number of items
-//! (u32). An entry: sequence u64, time u64, payload length u32, CRC-32C of the queue's header u32, queue u16
+//! (u64). An entry: sequence u64, time u64, payload length u32, CRC-32C of the queue's header u32, queue u16
 //! (65535: the starts), kind u8, flags u8, CRC-32C of the payload u32. The table comes last because sequences
 //! are only known under the lock, when the payloads have been summed already.
 //!
@@ -11,10 +11,11 @@
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::frame::{FLAG_CONTENT, kind, u32_at, u64_at};
+use super::frame::{Aligned, FLAG_CONTENT, kind, u32_at, u64_at};
 use super::record::{MAX_RECORD, MAX_TRANSACTION, Refused, Transaction};
 
 pub(crate) const ENTRY: usize = 32;
+const COUNT: usize = 8;
 /// The index that means `starts` instead of a queue.
 pub(crate) const STARTS: u16 = u16::MAX;
 
@@ -43,8 +44,10 @@ impl<'a> Item<'a> {
         self.payload[0].len() + self.payload[1].len()
     }
 
-    fn entry(&self) -> [u8; ENTRY] {
-        let mut e = [0; ENTRY];
+    /// With room for the number of items behind it.
+    fn entry(&self) -> Aligned<{ ENTRY + COUNT }> {
+        let mut aligned = Aligned([0; ENTRY + COUNT]);
+        let e = &mut aligned.0;
         e[..8].copy_from_slice(&self.sequence.to_le_bytes());
         e[8..16].copy_from_slice(&self.time_ns.to_le_bytes());
         e[16..20].copy_from_slice(&(self.len() as u32).to_le_bytes());
@@ -52,8 +55,8 @@ impl<'a> Item<'a> {
         e[24..26].copy_from_slice(&self.queue.to_le_bytes());
         e[26] = self.kind;
         e[27] = self.flags;
-        e[28..].copy_from_slice(&self.crc.to_le_bytes());
-        e
+        e[28..32].copy_from_slice(&self.crc.to_le_bytes());
+        aligned
     }
 }
 
@@ -138,10 +141,10 @@ impl<'a> std::ops::DerefMut for Items<'a> {
 }
 
 pub(crate) fn encoded_len(items: &[Item<'_>]) -> usize {
-    items.iter().map(|i| i.len() + ENTRY).sum::<usize>() + 4
+    items.iter().map(|i| i.len() + ENTRY).sum::<usize>() + COUNT
 }
 
-/// Writes the bundle into `out`, which is exactly `encoded_len` long; returns its part of the frame's sum.
+/// Writes the bundle of at least one item into `out`, which is exactly `encoded_len` long; returns its part of the frame's sum.
 pub(crate) fn encode(items: &[Item<'_>], out: &mut [u8]) -> u32 {
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
@@ -149,17 +152,24 @@ pub(crate) fn encode(items: &[Item<'_>], out: &mut [u8]) -> u32 {
         at += bytes.len();
     };
     items.iter().flat_map(|i| i.payload).for_each(&mut put);
-    items.iter().for_each(|i| put(&i.entry()));
-    put(&(items.len() as u32).to_le_bytes());
-    // In one go: a call of its own for each entry would cost as much as a third of the payload.
-    let table = out.len() - items.len() * ENTRY - 4;
-    crc32c(&out[table..])
+    let mut sum = 0;
+    for (i, item) in items.iter().enumerate() {
+        let mut entry = item.entry();
+        let mut len = ENTRY;
+        if i + 1 == items.len() {
+            entry.0[ENTRY..].copy_from_slice(&(items.len() as u64).to_le_bytes());
+            len += COUNT;
+        }
+        put(&entry.0[..len]);
+        sum = crc32c_append(sum, &entry.0[..len]);
+    }
+    sum
 }
 
 /// A bundle's part of the frame's sum; `None` when a payload is not the one that the table was made for.
 pub(crate) fn verify(bytes: &[u8]) -> Option<u32> {
-    let end = bytes.len().checked_sub(4)?;
-    let count = u32_at(bytes, end) as usize;
+    let end = bytes.len().checked_sub(COUNT)?;
+    let count = u64_at(bytes, end) as usize;
     let table = end.checked_sub(count.checked_mul(ENTRY)?)?;
     let (mut items, mut len) = (0, 0);
     for item in decode(bytes) {
@@ -174,8 +184,8 @@ pub(crate) fn verify(bytes: &[u8]) -> Option<u32> {
 
 /// The items of a bundle; an iterator that ends early where lengths don't fit.
 pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
-    let count = bytes.len().checked_sub(4).map_or(0, |at| u32_at(bytes, at)) as usize;
-    let table_at = bytes.len().checked_sub(4).and_then(|end| end.checked_sub(count.checked_mul(ENTRY)?));
+    let count = bytes.len().checked_sub(COUNT).map_or(0, |at| u64_at(bytes, at)) as usize;
+    let table_at = bytes.len().checked_sub(COUNT).and_then(|end| end.checked_sub(count.checked_mul(ENTRY)?));
     let (payloads, table) = bytes.split_at(table_at.unwrap_or(0));
     let count = if table_at.is_some() { count } else { 0 };
     let mut at = 0;

@@ -30,14 +30,14 @@
 //! | 24 | 1 | kind |
 //! | 25 | 1 | flags: 1 = carries content |
 //! | 26 | 2 | zero |
-//! | 28 | 4 | check: CRC-32C of the salt (8 bytes), the frame's offset in the file (u64) and bytes 0..28 |
-//! | 32 | 4 | sum: CRC-32C of the payload and of the check (4 bytes); of kind 6 see `bundle` |
+//! | 28 | 4 | check: CRC-32C of the salt (8 bytes), the frame's offset in the file (u64) and bytes 4..28 |
+//! | 32 | 4 | sum: CRC-32C of the payload, exclusive or the check; of kind 6 see `bundle` |
 //! | 36 | n | payload |
 //!
 //! The check lets a reader trust the length although the payload is damaged, and makes the search for the
 //! next good frame cheap. Both sums depend on the salt and on the place: bytes inside a payload that look
-//! like a frame, and a block that was copied from elsewhere in the file, are no frames. The payload comes
-//! first in the sum, so that emitters compute its part outside their lock and the place is known later.
+//! like a frame, and a block that was copied from elsewhere in the file, are no frames. The payload's part
+//! of the sum stands alone, so that emitters compute it outside their lock, when the place is not known yet.
 //!
 //! Sequences count the records of one queue of one lane, from 1, without gaps: a gap is a loss, of exactly
 //! so many records.
@@ -166,16 +166,20 @@ pub(crate) fn sum_of(kind: u8, payload: &[u8]) -> Option<u32> {
     if kind == kind::TRANSACTION { bundle::verify(payload) } else { Some(crc32c(payload)) }
 }
 
+/// Bytes that are summed in whole words: of those before and behind, each one costs as much as a word.
+#[repr(align(8))]
+pub(crate) struct Aligned<const N: usize>(pub(crate) [u8; N]);
+
 /// The state of the checksum after a file's salt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seal(u32);
 
 impl Seal {
     fn check(self, at: u64, header: &[u8]) -> u32 {
-        let mut bytes = [0; 36];
-        bytes[..8].copy_from_slice(&at.to_le_bytes());
-        bytes[8..].copy_from_slice(&header[..28]);
-        crc32c_append(self.0, &bytes)
+        let mut bytes = Aligned([0; 32]);
+        bytes.0[..8].copy_from_slice(&at.to_le_bytes());
+        bytes.0[8..].copy_from_slice(&header[4..28]);
+        crc32c_append(self.0, &bytes.0)
     }
 
     /// The header of a frame at offset `at`, for a payload of `len` bytes whose part of the sum is `sum`.
@@ -187,9 +191,9 @@ impl Seal {
         h[16..24].copy_from_slice(&meta.time_ns.to_le_bytes());
         h[24] = meta.kind;
         h[25] = meta.flags;
-        let check = self.check(at, &h).to_le_bytes();
-        h[28..32].copy_from_slice(&check);
-        h[32..36].copy_from_slice(&crc32c_append(sum, &check).to_le_bytes());
+        let check = self.check(at, &h);
+        h[28..32].copy_from_slice(&check.to_le_bytes());
+        h[32..36].copy_from_slice(&(sum ^ check).to_le_bytes());
         h
     }
 
@@ -214,7 +218,7 @@ impl Seal {
     /// Whether the payload is the one that the header was made for.
     pub(crate) fn holds(header: &[u8], payload: &[u8]) -> bool {
         let Some(header) = header.get(..FRAME_HEADER) else { return false };
-        sum_of(header[24], payload).is_some_and(|s| crc32c_append(s, &header[28..32]) == u32_at(header, 32))
+        sum_of(header[24], payload).is_some_and(|sum| sum ^ u32_at(header, 28) == u32_at(header, 32))
     }
 }
 

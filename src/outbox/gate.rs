@@ -323,10 +323,10 @@ impl Core {
 
     /// A new ring in place of one without a name. What is in the old one is taken first.
     fn replace_ring(&self, store: &mut Store, path: &Path) -> io::Result<()> {
+        self.drain_held(store)?;
         let made =
             Ring::create(path, self.settings.ring_bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
         store.made_again(&self.lane.dir);
-        self.drain_held(store)?;
         let mut bites = std::mem::take(&mut store.scratch);
         bites.clear();
         {

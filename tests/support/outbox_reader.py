@@ -41,8 +41,8 @@ def file_header(data):
 
 def items(bundle):
     """Queue, kind, sequence, time, tag and payload of each item; None when a sum does not hold."""
-    count = u32(bundle, len(bundle) - 4)
-    table, at, found = len(bundle) - 4 - 32 * count, 0, []
+    count, = struct.unpack_from("<Q", bundle, len(bundle) - 8)
+    table, at, found = len(bundle) - 8 - 32 * count, 0, []
     if table < 0:
         return None
     for i in range(count):
@@ -61,13 +61,13 @@ def frames(data, at):
     header = file_header(data)
     while header and (at := data.find(MAGIC, at)) >= 0 and at + 36 <= len(data):
         _, size, sequence, time, kind, _, _, check, total = struct.unpack_from("<IIQQBBHII", data, at)
-        if crc32c(header[0] + struct.pack("<Q", at) + data[at:at + 28]) != check:
+        if crc32c(header[0] + struct.pack("<Q", at) + data[at + 4:at + 28]) != check:
             at += 1
             continue
         payload = data[at + 36:at + 36 + size]
         bundle = items(payload) if kind == 6 and len(payload) == size else None
         part = crc32c(payload) if kind != 6 else bundle and bundle[1]
-        if part is not None and crc32c(struct.pack("<I", check), part) == total:
+        if part is not None and part ^ check == total:
             yield kind, sequence, time, bundle[0] if bundle else payload
         at += 36 + size
 
