@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.files_dir = Setting { value: dir.join("all"), ..config.files_dir };
     let everything = Telemetry::start(&config)?;
 
-    let (mut only_files, _) = Config::from_env(|name| std::env::var(name).ok().filter(|_| !name.starts_with("OTEL_")))?;
+    let (mut only_files, _) =
+        Config::from_env(|name| std::env::var(name).ok().filter(|_| !name.starts_with("OTEL_")))?;
     only_files.outbox_dir.value = dir.join("outbox-plugins");
     only_files.files_dir.value = dir.join("plugins");
     let plugins = Telemetry::start(&only_files)?;
@@ -48,8 +49,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         skill_name: "review".into(),
         ..SkillInvoked::default()
     });
-    facts.track_plugin_enabled(&PluginStateChanged { plugin_id: "demo@market".into(), ..PluginStateChanged::default() });
-    turn.end(&TurnEnd { status: "completed".into(), input: Some(1200), output: Some(310), ..TurnEnd::default() });
+    facts.track_plugin_enabled(&PluginStateChanged {
+        plugin_id: "demo@market".into(),
+        ..PluginStateChanged::default()
+    });
+    turn.end(&TurnEnd {
+        status: "completed".into(),
+        input: Some(1200),
+        output: Some(310),
+        ..TurnEnd::default()
+    });
 
     everything.stop()?;
     plugins.stop()?;

@@ -34,10 +34,10 @@ use tracing::level_filters::LevelFilter;
 
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{
-    AppMentioned, AppUsed, ApprovalRequested, ApprovalResolved, CompactionEnd, CompactionStart, Error, GoalChanged,
-    GuardianReviewed, HookEnd, HookStart, ImportCompleted, PluginInstallFailed, PluginStateChanged, PluginUsed,
-    ReviewCompleted, SkillInvoked, ThreadArchived, ThreadClosed, ThreadInitialized, TurnConfigured, TurnQueued,
-    TurnSteered, TurnUsage,
+    AppMentioned, AppUsed, ApprovalRequested, ApprovalResolved, CompactionEnd, CompactionStart, Error,
+    GoalChanged, GuardianReviewed, HookEnd, HookStart, ImportCompleted, PluginInstallFailed,
+    PluginStateChanged, PluginUsed, ReviewCompleted, SkillInvoked, ThreadArchived, ThreadClosed,
+    ThreadInitialized, TurnConfigured, TurnQueued, TurnSteered, TurnUsage,
 };
 use crate::fact::{Capture, End, Ends, Envelope, Point, Starts, Subject};
 use crate::protocol::{Ended, Observer, Sender, Transport};

@@ -40,7 +40,13 @@ impl JsonLines {
         let output = |signal: Signal| {
             let file = private_file(&dir.join(format!("{signal}.jsonl")))?;
             let batch = Batch { header: Vec::new().into(), bytes: Vec::new(), ends: Vec::new() };
-            Ok::<_, io::Error>(Mutex::new(Output { signal, file: BufWriter::new(file), batch, written: 0, error: None }))
+            Ok::<_, io::Error>(Mutex::new(Output {
+                signal,
+                file: BufWriter::new(file),
+                batch,
+                written: 0,
+                error: None,
+            }))
         };
         Ok(JsonLines { logs: output(Signal::Logs)?, traces: output(Signal::Traces)? })
     }
@@ -48,17 +54,20 @@ impl JsonLines {
     /// Writes what is left, and says how many log records and spans there were.
     ///
     /// # Errors
-    /// The first thing that went wrong with a file; nothing was written to it after that.
+    /// The first thing that went wrong with a file, which it names; nothing was written to that one after it.
     pub fn finish(&self) -> io::Result<(u64, u64)> {
         let finish = |output: &Mutex<Output>| {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             output.flush();
-            match output.error.take() {
+            let written = match output.error.take() {
                 Some(error) => Err(error),
                 None => output.file.flush().map(|()| output.written),
-            }
+            };
+            written.map_err(|error| io::Error::new(error.kind(), format!("{}.jsonl: {error}", output.signal)))
         };
-        Ok((finish(&self.logs)?, finish(&self.traces)?))
+        // Both, before either is asked how it went: one that fails takes nothing from the other.
+        let (logs, traces) = (finish(&self.logs), finish(&self.traces));
+        Ok((logs?, traces?))
     }
 
     fn output(&self, signal: otel::Signal) -> &Mutex<Output> {

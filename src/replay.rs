@@ -18,8 +18,8 @@ pub struct Replayed {
     pub first_reason: &'static str,
 }
 
-/// Replays one transcript. Facts are emitted to the current `tracing` subscriber; `progress` is told after every
-/// entry and may say stop.
+/// Replays one transcript. Facts are emitted to the current `tracing` subscriber; `progress` is told before
+/// every entry and may say stop: that entry is then not observed.
 ///
 /// The environment has no influence, so that the same transcript gives the same facts anywhere.
 ///
@@ -34,12 +34,10 @@ pub fn replay(
     let mut replayed = Replayed::default();
     let outcome = loop {
         match transcript.next_entry() {
+            Ok(Some(_)) if !progress(replayed.messages) => break Ok(()),
             Ok(Some(entry)) => observe(&mut observer, &entry, &mut replayed),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
-        }
-        if !progress(replayed.messages) {
-            break Ok(());
         }
     };
     observer.finish(Ended::ClientClosed);

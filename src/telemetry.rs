@@ -57,7 +57,8 @@ impl Telemetry {
     pub fn start(config: &Config) -> Result<Telemetry, StartError> {
         let destinations = config.destinations();
         let mut settings = Settings::new(&config.outbox_dir.value);
-        settings.queues = destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
+        settings.queues =
+            destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
         let analytics = config.analytics_sink().cloned();
         settings.queues.extend(analytics.as_ref().map(|_| ANALYTICS_QUEUE.to_owned()));
         let outbox = Outbox::open(settings).map_err(StartError::Outbox)?;
@@ -67,12 +68,14 @@ impl Telemetry {
         for destination in &destinations {
             let name = queue_name(destination.signal);
             let reader = own.reader(name).map_err(|error| failed(&error))?;
-            let route = Route::new(name, Box::new(Stored::new(reader)), destination).map_err(|error| failed(&error))?;
+            let route = Route::new(name, Box::new(Stored::new(reader)), destination)
+                .map_err(|error| failed(&error))?;
             deliverer.add(route);
         }
         if let Some(sink) = &analytics {
             let reader = own.reader(ANALYTICS_QUEUE).map_err(|error| failed(&error))?;
-            deliverer.add(events_route(ANALYTICS_QUEUE.to_owned(), reader, sink).map_err(|error| failed(&error))?);
+            deliverer
+                .add(events_route(ANALYTICS_QUEUE.to_owned(), reader, sink).map_err(|error| failed(&error))?);
         }
         let mut resource = Resource::new(&config.service_name.value);
         for (key, value) in &config.resource_attributes.value {
@@ -93,8 +96,17 @@ impl Telemetry {
 
     /// A layer that writes facts into this outbox.
     pub fn layer(&self) -> OtelLayer {
-        let sink = OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces));
-        otel::layer(sink, self.resource.clone().with("service.instance.id", &instance_id()))
+        otel::layer(self.sink(), self.resource())
+    }
+
+    /// What the layer writes to, for a layer that is put together elsewhere.
+    pub fn sink(&self) -> OutboxSink {
+        OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
+    }
+
+    /// The resource of this process, with a `service.instance.id` of its own each time.
+    pub fn resource(&self) -> Resource {
+        self.resource.clone().with("service.instance.id", &instance_id())
     }
 
     fn queues(&self, signal: Signal) -> Vec<Queue> {
@@ -149,7 +161,8 @@ impl Telemetry {
             Ok::<_, io::Error>(queue.into_iter().collect::<Vec<_>>())
         };
         if !lane.unfinished().is_empty() {
-            let (logs, traces) = (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
+            let (logs, traces) =
+                (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
             otel::recover(lane, &logs, &traces)?;
         }
         for destination in &self.destinations {

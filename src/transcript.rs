@@ -145,7 +145,7 @@ impl Transcript {
     /// There is no such file, it is a directory, or may not be read.
     pub fn open(path: &Path) -> Result<Transcript, TranscriptError> {
         if path == Path::new("-") {
-            return Ok(Transcript::reading(path, Box::new(io::stdin()), RawFiles::none()));
+            return Ok(Transcript::from_reader(path, Box::new(io::stdin())));
         }
         let failed = |source| TranscriptError { path: path.into(), source };
         let file = File::open(path).map_err(failed)?;
@@ -155,6 +155,11 @@ impl Transcript {
         }
         let raw = RawFiles::beside(path, LINE_LIMIT);
         Ok(Transcript::reading(path, Box::new(file), raw))
+    }
+
+    /// Reads a transcript from elsewhere, without raw files beside it; `name` is what errors call it.
+    pub fn from_reader(name: &Path, from: Box<dyn Read + Send>) -> Transcript {
+        Transcript::reading(name, from, RawFiles::none())
     }
 
     fn reading(path: &Path, from: Box<dyn Read + Send>, raw: RawFiles) -> Transcript {

@@ -1,5 +1,7 @@
 //! `fact -> tracing -> layer -> fact` is the identity on what the policy lets out, for every fact; and every fact
 //! of the vocabulary appears as a tracing event or span and as OTLP.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -66,17 +68,24 @@ fn envelope() -> impl Strategy<Value = Envelope> {
         let link = |(trace, span)| Link { trace, span, relation: Relation::ForkedFrom };
         all.into_iter().map(link).collect::<Vec<_>>()
     });
-    (any::<(u64, u64, u128, u64, u64, bool)>(), links).prop_map(|((time, observed, trace, span, parent, remote), links)| {
-        Envelope { time, observed, trace, span, parent, remote, links }
-    })
+    (any::<(u64, u64, u128, u64, u64, bool)>(), links).prop_map(
+        |((time, observed, trace, span, parent, remote), links)| Envelope {
+            time,
+            observed,
+            trace,
+            span,
+            parent,
+            remote,
+            links,
+        },
+    )
 }
 
 fn seen(run: impl FnOnce()) -> Vec<Saw> {
     let kept = Facts::default();
     let subscriber = tracing_subscriber::registry().with(kept.clone());
     tracing::subscriber::with_default(subscriber, run);
-    let seen = kept.0.lock().unwrap().clone();
-    seen
+    kept.0.lock().unwrap().clone()
 }
 
 // What the policy lets out of a fact, by its table entry.
@@ -158,7 +167,11 @@ fn every_fact_becomes_otlp_with_every_attribute_that_may_leave() {
             let span = fact(&tag, example(entry.fields)).emit(&envelope, Capture::all());
             if let Some(tag) = end_tag {
                 let end_fields = entry.lasting.as_ref().unwrap().end_fields;
-                fact(&tag, example(end_fields)).end(&span.unwrap(), &End { time: 9, ..End::default() }, Capture::all());
+                fact(&tag, example(end_fields)).end(
+                    &span.unwrap(),
+                    &End { time: 9, ..End::default() },
+                    Capture::all(),
+                );
             }
         });
         let logs = memory.logs.lock().unwrap();
@@ -170,7 +183,9 @@ fn every_fact_becomes_otlp_with_every_attribute_that_may_leave() {
         let keys = |attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue]| -> BTreeSet<String> {
             attributes.iter().map(|attribute| attribute.key.clone()).collect()
         };
-        let names = |infos: &[FieldInfo]| -> BTreeSet<String> { infos.iter().map(|info| info.key.to_owned()).collect() };
+        let names = |infos: &[FieldInfo]| -> BTreeSet<String> {
+            infos.iter().map(|info| info.key.to_owned()).collect()
+        };
         match &entry.lasting {
             None => {
                 assert_eq!(logs.len(), 1, "{}", entry.name);
@@ -264,7 +279,13 @@ fn attribute_names_keep_to_the_conventions() {
         assert!(!taken.contains(&entry.name), "{}", entry.name);
         for info in entry.fields.iter().chain(end) {
             assert!(keys.insert(info.key), "{}: {} twice", entry.name, info.key);
-            assert!(info.key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_'), "{}", info.key);
+            assert!(
+                info.key
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_'),
+                "{}",
+                info.key
+            );
             assert!(!taken.contains(&info.key) && !info.key.starts_with("factline."), "{}", info.key);
             assert!(!info.doc.trim().is_empty());
             let private = matches!(info.class, Class::Content(_) | Class::Environment(_));
@@ -275,7 +296,8 @@ fn attribute_names_keep_to_the_conventions() {
 
 #[test]
 fn content_is_in_no_debug_print() {
-    let told = fact("tool_start", example(ENTRIES.iter().find(|entry| entry.name == "codex.tool").unwrap().fields));
+    let told =
+        fact("tool_start", example(ENTRIES.iter().find(|entry| entry.name == "codex.tool").unwrap().fields));
     let mut secret = serde_json::to_value(&told).unwrap();
     secret["arguments"] = "hunter2".into();
     secret["cwd"] = "/home/hunter2".into();

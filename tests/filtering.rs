@@ -1,4 +1,6 @@
 //! Filters decide what goes where: by target, by level, by name, for each layer on its own.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -12,9 +14,9 @@ use factline::host::Facts;
 use factline::otel::{self, Resource, only_facts};
 use recorded::{Memory, otlp, session};
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
@@ -41,10 +43,20 @@ fn events(memory: &Memory) -> Vec<String> {
 
 fn work() {
     let facts = Facts::new();
-    let turn = facts.begin(&TurnStart { thread_id: "t".into(), turn_id: "u".into(), agent: "codex".into(), ..TurnStart::default() });
+    let turn = facts.begin(&TurnStart {
+        thread_id: "t".into(),
+        turn_id: "u".into(),
+        agent: "codex".into(),
+        ..TurnStart::default()
+    });
     facts.track_skill_invoked(&SkillInvoked { skill_name: "review".into(), ..SkillInvoked::default() });
-    facts.track_plugin_enabled(&PluginStateChanged { plugin_id: "p".into(), ..PluginStateChanged::default() });
-    facts.track_turn_token_usage(&TurnUsage { thread_id: "t".into(), turn_id: "u".into(), ..TurnUsage::default() });
+    facts
+        .track_plugin_enabled(&PluginStateChanged { plugin_id: "p".into(), ..PluginStateChanged::default() });
+    facts.track_turn_token_usage(&TurnUsage {
+        thread_id: "t".into(),
+        turn_id: "u".into(),
+        ..TurnUsage::default()
+    });
     tracing::info!(target: "hyper::client", "connected");
     tracing::error!("the host's own trouble");
     turn.end(&TurnEnd { status: "completed".into(), ..TurnEnd::default() });
@@ -57,13 +69,23 @@ fn a_host_keeps_its_logs_sends_every_fact_and_only_plugin_facts_to_a_second_dest
     let written = Written::default();
     let to_stderr = written.clone();
     let subscriber = tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().with_writer(move || to_stderr.clone()).with_filter(LevelFilter::WARN))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(move || to_stderr.clone())
+                .with_filter(LevelFilter::WARN),
+        )
         .with(all.with_filter(only_facts()))
         .with(some.with_filter(Targets::new().with_target("factline::plugin", Level::INFO)));
     tracing::subscriber::with_default(subscriber, work);
     assert_eq!(
         events(&everything),
-        ["codex.turn.started", "codex.skill.invoked", "codex.plugin.state_changed", "codex.turn.usage", "codex.turn.completed"]
+        [
+            "codex.turn.started",
+            "codex.skill.invoked",
+            "codex.plugin.state_changed",
+            "codex.turn.usage",
+            "codex.turn.completed"
+        ]
     );
     assert_eq!(everything.spans.lock().unwrap().len(), 1);
     assert_eq!(events(&plugins), ["codex.plugin.state_changed"]);
@@ -80,7 +102,13 @@ fn a_filter_by_level_leaves_out_what_is_for_debugging() {
     // A response that is an error is louder than others.
     let quiet = ["codex.rpc.request", "codex.rpc.notification", "codex.turn.usage", "codex.turn.configured"];
     assert!(!events(&info).iter().any(|name| quiet.contains(&name.as_str())));
-    for wanted in ["codex.rpc.request", "codex.rpc.response", "codex.rpc.notification", "codex.turn.usage", "codex.turn.configured"] {
+    for wanted in [
+        "codex.rpc.request",
+        "codex.rpc.response",
+        "codex.rpc.notification",
+        "codex.turn.usage",
+        "codex.turn.configured",
+    ] {
         assert!(events(&debug).iter().any(|name| name == wanted), "{wanted}");
     }
     assert_eq!(events(&trace), events(&debug), "deltas never become telemetry");
@@ -129,7 +157,12 @@ fn nobody_listening_is_no_trouble_and_a_dropped_turn_is_interrupted() {
     work();
     let (kept, layer) = memory();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        let start = TurnStart { thread_id: "t".into(), turn_id: "u".into(), agent: "codex".into(), ..TurnStart::default() };
+        let start = TurnStart {
+            thread_id: "t".into(),
+            turn_id: "u".into(),
+            agent: "codex".into(),
+            ..TurnStart::default()
+        };
         drop(Facts::new().begin(&start));
     });
     let spans = kept.spans.lock().unwrap();
@@ -150,7 +183,10 @@ fn facts_can_be_emitted_from_any_thread_and_from_a_runtime() {
                 tracing::dispatcher::with_default(&dispatch, || {
                     for nth in 0..50 {
                         let name = format!("skill-{thread}-{nth}");
-                        facts.track_skill_invoked(&SkillInvoked { skill_name: name.into(), ..SkillInvoked::default() });
+                        facts.track_skill_invoked(&SkillInvoked {
+                            skill_name: name.into(),
+                            ..SkillInvoked::default()
+                        });
                     }
                 });
             });
@@ -159,7 +195,8 @@ fn facts_can_be_emitted_from_any_thread_and_from_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
         runtime.block_on(async {
-            facts.track_skill_invoked(&SkillInvoked { skill_name: "async".into(), ..SkillInvoked::default() });
+            facts
+                .track_skill_invoked(&SkillInvoked { skill_name: "async".into(), ..SkillInvoked::default() });
         });
     });
     assert_eq!(events(&kept).len(), 201);

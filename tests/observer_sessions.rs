@@ -1,4 +1,6 @@
 //! What the stream of a real server surprises with, each from a recorded session.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -55,7 +57,9 @@ fn tools(saw: &[Saw]) -> Vec<(ToolStart<'static>, ToolEnd<'static>)> {
             Saw::Start(envelope, Fact::ToolStart(start)) => {
                 open.insert(envelope.span, start.clone());
             }
-            Saw::End(envelope, _, Fact::ToolEnd(end)) => done.push((open.remove(&envelope.span).unwrap(), end.clone())),
+            Saw::End(envelope, _, Fact::ToolEnd(end)) => {
+                done.push((open.remove(&envelope.span).unwrap(), end.clone()))
+            }
             _ => {}
         }
     }
@@ -96,7 +100,17 @@ fn a_steer_says_why_it_was_rejected_although_the_errors_differ_only_in_their_tex
     };
     let mut seen = reasons("07-steer");
     seen.sort();
-    assert_eq!(seen, ["accepted", "accepted", "empty_input", "expected_turn_mismatch", "input_too_large", "no_active_turn"]);
+    assert_eq!(
+        seen,
+        [
+            "accepted",
+            "accepted",
+            "empty_input",
+            "expected_turn_mismatch",
+            "input_too_large",
+            "no_active_turn"
+        ]
+    );
     assert_eq!(reasons("15-review"), ["non_steerable_review"]);
     assert_eq!(reasons("14-compaction"), ["non_steerable_compact"]);
 }
@@ -157,7 +171,8 @@ fn ids_of_client_and_server_are_different_spaces() {
     // The server counts from 0 too: the same numbers are client requests of other methods.
     let ids: Vec<_> = asked.iter().map(|(_, approval)| approval.request_id.to_string()).collect();
     assert_eq!(ids, ["0", "1", "2", "3", "4", "5", "6"]);
-    let decisions: Vec<_> = answered.iter().map(|(_, it)| (it.decision.as_ref(), it.resolution.as_ref())).collect();
+    let decisions: Vec<_> =
+        answered.iter().map(|(_, it)| (it.decision.as_ref(), it.resolution.as_ref())).collect();
     assert_eq!(
         decisions.iter().filter(|it| **it == ("approved", "session_approval")).count()
             + decisions.iter().filter(|it| **it == ("approved", "exec_policy_amendment")).count(),
@@ -166,7 +181,10 @@ fn ids_of_client_and_server_are_different_spaces() {
     assert!(decisions.contains(&("denied", "none")) && decisions.contains(&("aborted", "none")));
     assert!(answered.iter().all(|(_, it)| it.wait_s.unwrap() >= 0.0 && it.source == "user"));
     let responses = all!(&saw, Response);
-    assert!(responses.iter().all(|(_, response)| response.method.is_some()), "every answer found its request");
+    assert!(
+        responses.iter().all(|(_, response)| response.method.is_some()),
+        "every answer found its request"
+    );
 }
 
 #[test]
@@ -180,14 +198,22 @@ fn an_approval_that_an_interrupt_leaves_open_is_aborted_by_nobody() {
 #[test]
 fn an_items_fields_are_those_of_its_end() {
     let saw = facts(&session("04-commands"));
-    let commands: Vec<_> = tools(&saw).into_iter().filter(|(start, _)| start.item_type == "commandExecution").collect();
+    let commands: Vec<_> =
+        tools(&saw).into_iter().filter(|(start, _)| start.item_type == "commandExecution").collect();
     assert_eq!(commands.len(), 18, "a command that the sandbox stops at once has no item and no span");
     // An asked command starts as the agent's and ends with a process; one that was declined has none.
     let sources: Vec<_> = commands.iter().map(|(_, end)| end.source.as_deref().unwrap().to_owned()).collect();
     assert!(sources.iter().any(|source| source == "unifiedExecStartup"));
     assert!(commands.iter().any(|(_, end)| end.status == "declined" && end.error_type.is_none()));
-    assert!(commands.iter().any(|(_, end)| end.exit_code == Some(3) && end.error_type.as_deref() == Some("exit_code")));
-    assert!(commands.iter().any(|(_, end)| end.execution_s == Some(0.0)), "some start and end in the same millisecond");
+    assert!(
+        commands
+            .iter()
+            .any(|(_, end)| end.exit_code == Some(3) && end.error_type.as_deref() == Some("exit_code"))
+    );
+    assert!(
+        commands.iter().any(|(_, end)| end.execution_s == Some(0.0)),
+        "some start and end in the same millisecond"
+    );
 }
 
 #[test]
@@ -198,20 +224,26 @@ fn a_patch_counts_its_files_and_lines_without_showing_them() {
     assert_eq!((first.added, first.modified, first.deleted), (Some(1), Some(1), Some(0)));
     assert_eq!((first.lines_added, first.lines_removed), (Some(6), Some(1)));
     assert!(patches.iter().any(|(_, end)| end.moved == Some(1) && end.deleted == Some(1)));
-    assert!(patches.iter().all(|(start, end)| end.result.is_none() && end.paths.0.is_empty() && start.cwd.is_none()));
+    assert!(
+        patches
+            .iter()
+            .all(|(start, end)| end.result.is_none() && end.paths.0.is_empty() && start.cwd.is_none())
+    );
 }
 
 #[test]
 fn subagents_have_threads_turns_and_the_call_that_made_them() {
     let saw = facts(&session("10-subagents"));
     let threads = all!(&saw, ThreadInitialized);
-    let of_subagents: Vec<_> = threads.iter().filter(|(_, it)| it.source.as_deref() == Some("subagent")).collect();
+    let of_subagents: Vec<_> =
+        threads.iter().filter(|(_, it)| it.source.as_deref() == Some("subagent")).collect();
     assert_eq!((threads.len(), of_subagents.len()), (5, 3));
     for (_, thread) in &of_subagents {
         assert!(thread.parent_id.is_some());
         assert!(thread.created_at.unwrap() > 1_700_000_000, "its birth is in its id");
     }
-    let children: Vec<_> = turns(&saw).into_iter().filter(|(start, _)| start.root_id.as_ref() != Some(&start.turn_id)).collect();
+    let children: Vec<_> =
+        turns(&saw).into_iter().filter(|(start, _)| start.root_id.as_ref() != Some(&start.turn_id)).collect();
     assert_eq!(children.len(), 5);
     assert!(tools(&saw).iter().any(|(start, end)| start.tool == "spawn_agent" && end.agents.0.len() == 1));
     assert!(tools(&saw).iter().any(|(start, _)| start.tool == "subagent.started"));
@@ -307,7 +339,9 @@ fn compactions_say_why_and_when_and_a_failed_one_ends_with_its_error() {
     let starts: Vec<_> = saw
         .iter()
         .filter_map(|saw| match saw {
-            Saw::Start(_, Fact::CompactionStart(start)) => Some((start.trigger.to_string(), start.phase.to_string())),
+            Saw::Start(_, Fact::CompactionStart(start)) => {
+                Some((start.trigger.to_string(), start.phase.to_string()))
+            }
             _ => None,
         })
         .collect();
@@ -320,7 +354,10 @@ fn compactions_say_why_and_when_and_a_failed_one_ends_with_its_error() {
         .collect();
     assert_eq!(starts.len(), ends.len());
     assert!(starts.contains(&("manual".into(), "standalone_turn".into())));
-    assert!(starts.contains(&("auto".into(), "mid_turn".into())) && starts.contains(&("auto".into(), "pre_turn".into())));
+    assert!(
+        starts.contains(&("auto".into(), "mid_turn".into()))
+            && starts.contains(&("auto".into(), "pre_turn".into()))
+    );
     assert_eq!(ends.iter().filter(|status| *status == "failed").count(), 1);
 }
 
@@ -341,7 +378,9 @@ fn hooks_are_told_apart_though_their_id_repeats_and_holds_a_path() {
     assert_eq!(spans.len(), 36, "each run has an id of its own");
     assert!(!format!("{starts:?}").contains("hooks.json"));
     assert!(starts.iter().all(|(_, start)| start.path.is_none()));
-    let failed = saw.iter().filter(|saw| matches!(saw, Saw::End(_, _, Fact::HookEnd(end)) if end.error_type.is_some()));
+    let failed = saw
+        .iter()
+        .filter(|saw| matches!(saw, Saw::End(_, _, Fact::HookEnd(end)) if end.error_type.is_some()));
     assert!(failed.count() >= 1);
 }
 
@@ -350,22 +389,38 @@ fn goals_skills_apps_plugins_and_imports_are_facts() {
     let goals = facts(&session("21-goals"));
     assert_eq!(all!(&goals, GoalChanged).len(), 12);
     let skills = facts(&session("11-skills"));
-    let named: Vec<_> = all!(&skills, SkillInvoked).iter().map(|(_, skill)| skill.skill_name.to_string()).collect();
-    assert!(named.contains(&"user-greeter".to_owned()) && named.contains(&"repo-checker".to_owned()), "{named:?}");
+    let named: Vec<_> =
+        all!(&skills, SkillInvoked).iter().map(|(_, skill)| skill.skill_name.to_string()).collect();
+    assert!(
+        named.contains(&"user-greeter".to_owned()) && named.contains(&"repo-checker".to_owned()),
+        "{named:?}"
+    );
     let apps = facts(&session("13-apps"));
     assert_eq!(all!(&apps, AppMentioned).len(), 1);
-    let used: Vec<_> =
-        all!(&apps, AppUsed).iter().map(|(_, app)| app.invocation_type.as_deref().unwrap().to_owned()).collect();
+    let used: Vec<_> = all!(&apps, AppUsed)
+        .iter()
+        .map(|(_, app)| app.invocation_type.as_deref().unwrap().to_owned())
+        .collect();
     assert_eq!(used, ["explicit", "implicit", "implicit"]);
     let plugins = facts(&session("12-plugins"));
-    let states: Vec<_> = all!(&plugins, PluginStateChanged).iter().map(|(_, it)| it.state.to_string()).collect();
+    let states: Vec<_> =
+        all!(&plugins, PluginStateChanged).iter().map(|(_, it)| it.state.to_string()).collect();
     assert!(states.starts_with(&["installed".to_owned()]), "{states:?}");
-    assert!(["disabled", "enabled", "uninstalled"].iter().all(|it| states.contains(&(*it).to_owned())), "{states:?}");
+    assert!(
+        ["disabled", "enabled", "uninstalled"].iter().all(|it| states.contains(&(*it).to_owned())),
+        "{states:?}"
+    );
     assert_eq!(all!(&plugins, PluginUsed).len(), 1);
     assert_eq!(all!(&plugins, PluginInstallFailed).len(), 1);
     let imports = facts(&session("34-import"));
-    let counts: Vec<_> = all!(&imports, ImportCompleted).iter().map(|(_, it)| (it.item_type.to_string(), it.success_count)).collect();
-    assert_eq!(counts, [("CONFIG".to_owned(), 1), ("AGENTS_MD".to_owned(), 2), ("MCP_SERVER_CONFIG".to_owned(), 1)]);
+    let counts: Vec<_> = all!(&imports, ImportCompleted)
+        .iter()
+        .map(|(_, it)| (it.item_type.to_string(), it.success_count))
+        .collect();
+    assert_eq!(
+        counts,
+        [("CONFIG".to_owned(), 1), ("AGENTS_MD".to_owned(), 2), ("MCP_SERVER_CONFIG".to_owned(), 1)]
+    );
     let admin = facts(&session("24-thread-admin"));
     assert_eq!(all!(&admin, ThreadArchived).len(), 2);
     assert_eq!(all!(&admin, ThreadClosed).len(), 1);
@@ -395,17 +450,39 @@ fn an_item_that_completes_after_its_turn_keeps_its_own_times() {
         let mut server = |t_ms: u64, message: String| {
             observer.message(1, Sender::Server, t_ms * 1_000, message.as_bytes());
         };
-        server(1, format!(r#"{{"method":"turn/started","params":{{"threadId":"t","turn":{{"id":"{turn}"}}}},"emittedAtMs":1}}"#));
-        server(2, format!(r#"{{"method":"item/started","params":{{"threadId":"t","turnId":"{turn}","item":{{"type":"commandExecution","id":"c","startedAtMs":2}}}},"emittedAtMs":2}}"#));
-        server(5, format!(r#"{{"method":"turn/completed","params":{{"threadId":"t","turn":{{"id":"{turn}","status":"interrupted","durationMs":4}}}},"emittedAtMs":5}}"#));
-        server(9, format!(r#"{{"method":"item/completed","params":{{"threadId":"t","turnId":"{turn}","item":{{"type":"commandExecution","id":"c","status":"failed","exitCode":-1,"startedAtMs":2,"completedAtMs":8}}}},"emittedAtMs":9}}"#));
+        server(
+            1,
+            format!(
+                r#"{{"method":"turn/started","params":{{"threadId":"t","turn":{{"id":"{turn}"}}}},"emittedAtMs":1}}"#
+            ),
+        );
+        server(
+            2,
+            format!(
+                r#"{{"method":"item/started","params":{{"threadId":"t","turnId":"{turn}","item":{{"type":"commandExecution","id":"c","startedAtMs":2}}}},"emittedAtMs":2}}"#
+            ),
+        );
+        server(
+            5,
+            format!(
+                r#"{{"method":"turn/completed","params":{{"threadId":"t","turn":{{"id":"{turn}","status":"interrupted","durationMs":4}}}},"emittedAtMs":5}}"#
+            ),
+        );
+        server(
+            9,
+            format!(
+                r#"{{"method":"item/completed","params":{{"threadId":"t","turnId":"{turn}","item":{{"type":"commandExecution","id":"c","status":"failed","exitCode":-1,"startedAtMs":2,"completedAtMs":8}}}},"emittedAtMs":9}}"#
+            ),
+        );
         observer.finish(Ended::ServerExited);
     });
     let saw = kept.0.lock().unwrap().clone();
     let times: Vec<_> = saw
         .iter()
         .filter_map(|saw| match saw {
-            Saw::End(envelope, end, Fact::ToolEnd(fact)) => Some((envelope.time, end.time, fact.status.to_string())),
+            Saw::End(envelope, end, Fact::ToolEnd(fact)) => {
+                Some((envelope.time, end.time, fact.status.to_string()))
+            }
             _ => None,
         })
         .collect();
@@ -422,8 +499,19 @@ fn a_carrier_in_the_request_is_the_parent_of_its_turn_and_all_below() {
         let carrier = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let turn = "01a201f3-be67-75b2-961c-ab62bf230953";
         observer.message(1, Sender::Client, 1, format!(r#"{{"id":1,"method":"turn/start","params":{{"threadId":"t","input":[]}},"trace":{{"traceparent":"{carrier}"}}}}"#).as_bytes());
-        observer.message(1, Sender::Server, 2, format!(r#"{{"id":1,"result":{{"turn":{{"id":"{turn}"}}}}}}"#).as_bytes());
-        observer.message(1, Sender::Server, 3, format!(r#"{{"method":"turn/started","params":{{"threadId":"t","turn":{{"id":"{turn}"}}}}}}"#).as_bytes());
+        observer.message(
+            1,
+            Sender::Server,
+            2,
+            format!(r#"{{"id":1,"result":{{"turn":{{"id":"{turn}"}}}}}}"#).as_bytes(),
+        );
+        observer.message(
+            1,
+            Sender::Server,
+            3,
+            format!(r#"{{"method":"turn/started","params":{{"threadId":"t","turn":{{"id":"{turn}"}}}}}}"#)
+                .as_bytes(),
+        );
         observer.finish(Ended::ClientClosed);
     });
     let saw = kept.0.lock().unwrap().clone();

@@ -204,14 +204,24 @@ fn a_directory_too_open_is_tightened_and_a_symlink_is_refused() {
 }
 
 #[test]
-fn purge_takes_what_nobody_owns() {
+fn purge_takes_what_nobody_owns_and_counts_it() {
     let dir = tempfile::tempdir().unwrap();
     let dead = Outbox::open(settings(dir.path())).unwrap();
-    put(&dead, dead.queue("a").unwrap(), false, 1, 10).unwrap();
+    let a = dead.queue("a").unwrap();
+    for i in 0..9 {
+        put(&dead, a, false, i, 10).unwrap();
+    }
+    dead.drain().unwrap();
+    let mut reader = dead.own().reader("a").unwrap();
+    let batch = reader.next(1000, 4).unwrap().unwrap();
+    reader.settle(&batch, Settled::partly(&batch, 1, Loss::Rejected)).unwrap();
     let name = dead.own().name().to_owned();
-    drop(dead);
+    drop((reader, dead));
     let live = Outbox::open(settings(dir.path())).unwrap();
     assert_eq!(purge(dir.path()).unwrap(), [name]);
     assert_eq!(status(dir.path()).unwrap().len(), 1);
+    let total = totals(dir.path()).unwrap()["a"];
+    let lost = [Loss::Rejected, Loss::Purged].map(|reason| total.lost.by(reason));
+    assert_eq!((total.delivered, lost, total.lost.total()), (3, [1, 5], 6));
     drop(live);
 }

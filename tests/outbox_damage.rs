@@ -61,6 +61,16 @@ fn deliver(dir: &Path, size: usize) -> (Vec<u32>, u64) {
     (got, outbox.counters().lost.by(Loss::Damaged))
 }
 
+/// The same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -94,10 +104,9 @@ fn one_flipped_bit_costs_only_the_frame_it_hit_and_is_counted() {
     let segment = dead_lane(dir.path(), 40, 30);
     let whole = fs::read(&segment).unwrap();
     let records_at = whole.len() - 40 * (FRAME + 30);
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
     for seed in 0..200 {
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let bit = (random >> 20) as usize % (whole.len() * 8);
+        let bit = random.below(whole.len() * 8);
         let mut hurt = whole.clone();
         hurt[bit / 8] ^= 1 << (bit % 8);
         fs::write(&segment, hurt).unwrap();
@@ -116,23 +125,35 @@ fn one_flipped_bit_costs_only_the_frame_it_hit_and_is_counted() {
 
 #[test]
 fn zeros_garbage_and_repeated_blocks_never_become_records() {
+    const SIZE: usize = 50;
     let dir = tempfile::tempdir().unwrap();
-    let segment = dead_lane(dir.path(), 400, 50);
+    let segment = dead_lane(dir.path(), 400, SIZE);
     let whole = fs::read(&segment).unwrap();
-    for (block, at) in [(512, 8192), (4096, 4096), (512, 300), (4096, 20_000)] {
-        let garbage: Vec<u8> = (0..block as u32).map(|i| (i.wrapping_mul(2654435761) >> 11) as u8).collect();
-        for fill in [vec![0; block], garbage, whole[1024..1024 + block].to_vec()] {
-            let mut hurt = whole.clone();
-            hurt[at..at + block].copy_from_slice(&fill);
-            fs::write(&segment, hurt).unwrap();
-            let to = tempfile::tempdir().unwrap();
-            copy(dir.path(), to.path());
-            let (got, damaged) = deliver(to.path(), 50);
-            assert!(got.is_sorted_by(|a, b| a < b), "nothing twice, nothing out of order");
-            assert_eq!(got.len() as u64 + damaged, 400);
-            // A copy of later frames hides, beside what it overwrote, the originals before it.
-            assert!(damaged as usize <= 2 * block / (FRAME + 50) + 2);
-        }
+    let (records_at, last_at) = (whole.len() - 400 * (FRAME + SIZE), whole.len() - (FRAME + SIZE));
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    for seed in 0..120 {
+        // Blocks of a disk, of a page cache, and such as are neither; from and to anywhere.
+        let block = [512, 4096, 1 + random.below(3000)][random.below(3)];
+        let step = [1, FRAME + SIZE, 512][random.below(3)];
+        let at = records_at + random.below((last_at - block - records_at) / step) * step;
+        let from = random.below((whole.len() - block) / step) * step;
+        // From a whole number of frames further on: nothing but the place tells that they are copies.
+        let later = at + random.below((whole.len() - at - block) / (FRAME + SIZE)) * (FRAME + SIZE);
+        let fill = match seed % 4 {
+            0 => vec![0; block],
+            1 => (0..block).map(|_| random.below(256) as u8).collect(),
+            2 => whole[from..from + block].to_vec(),
+            _ => whole[later..later + block].to_vec(),
+        };
+        let mut hurt = whole.clone();
+        hurt[at..at + block].copy_from_slice(&fill);
+        fs::write(&segment, hurt).unwrap();
+        let to = tempfile::tempdir().unwrap();
+        copy(dir.path(), to.path());
+        let (got, damaged) = deliver(to.path(), SIZE);
+        assert!(got.is_sorted_by(|a, b| a < b), "seed {seed}: nothing twice, nothing out of order");
+        assert_eq!(got.len() as u64 + damaged, 400, "seed {seed}");
+        assert!(damaged as usize <= block / (FRAME + SIZE) + 2, "seed {seed}: {damaged} by {block} bytes");
     }
 }
 
@@ -251,8 +272,8 @@ fn a_hurt_ring_costs_what_was_hit() {
         fs::remove_file(lane.join(name)).unwrap();
     }
     let ring = fs::read(lane.join("ring")).unwrap();
-    let one = FRAME + 20 + 32 + 4;
-    let records_at = 4096 + FRAME + HEAD.len() + 32 + 4;
+    let one = FRAME + 20 + 32 + 8;
+    let records_at = 4096 + FRAME + HEAD.len() + 32 + 8;
     for bit in (0..one * 8).step_by(7) {
         let mut hurt = ring.clone();
         hurt[records_at + 42 * one + bit / 8] ^= 1 << (bit % 8);

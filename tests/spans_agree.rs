@@ -1,5 +1,7 @@
 //! Spans and logs of every recorded session, held against the transcript by a reader of its own: nothing of
 //! factline's observer is used to say what should be there.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 #[path = "support/recorded.rs"]
 mod recorded;
@@ -55,7 +57,8 @@ fn read(path: &Path) -> Expected {
             let dir = record["dir"].as_str().unwrap();
             let name = if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") };
             let bytes = std::fs::read(path.with_file_name(name)).unwrap();
-            let (off, len) = (record["off"].as_u64().unwrap() as usize, record["len"].as_u64().unwrap() as usize);
+            let (off, len) =
+                (record["off"].as_u64().unwrap() as usize, record["len"].as_u64().unwrap() as usize);
             message = serde_json::from_slice(&bytes[off..off + len]).unwrap_or_default();
         }
         let (true, Some(dir)) = (message.is_object(), record["dir"].as_str()) else { continue };
@@ -92,7 +95,9 @@ fn read(path: &Path) -> Expected {
                     let inner = expected
                         .turns
                         .iter()
-                        .filter(|(_, turn)| turn.root == key && turn.thread == own("threadId") && turn.end.is_none())
+                        .filter(|(_, turn)| {
+                            turn.root == key && turn.thread == own("threadId") && turn.end.is_none()
+                        })
                         .map(|(id, _)| id.clone())
                         .next_back();
                     if let Some(inner) = inner {
@@ -162,14 +167,16 @@ fn every_turn_and_tool_of_every_recorded_session_is_one_span_with_the_protocols_
         let memory = otlp(&path, Capture::NONE, "info");
         let spans = memory.spans.lock().unwrap();
         let logs = memory.logs.lock().unwrap();
-        let all: HashMap<_, _> = spans.iter().map(|span| ((span.trace_id.clone(), span.span_id.clone()), span)).collect();
+        let all: HashMap<_, _> =
+            spans.iter().map(|span| ((span.trace_id.clone(), span.span_id.clone()), span)).collect();
         assert_eq!(all.len(), spans.len(), "{name}: a span id twice");
         assert!(memory.open.lock().unwrap().is_empty(), "{name}: a span is left open");
         let operation = |span: &&Span, operation: &str| {
             text(&span.attributes, "gen_ai.operation.name").as_deref() == Some(operation)
         };
         let of_turn = |id: &str| -> Vec<&Span> {
-            let outer = expected.outer.iter().find(|(_, inner)| *inner == id).map(|(outer, _)| outer.as_str());
+            let outer =
+                expected.outer.iter().find(|(_, inner)| *inner == id).map(|(outer, _)| outer.as_str());
             let named = |span: &&Span| {
                 let turn = text(&span.attributes, "codex.turn.id");
                 turn.as_deref() == Some(id) || (outer.is_some() && turn.as_deref() == outer)
@@ -181,7 +188,11 @@ fn every_turn_and_tool_of_every_recorded_session_is_one_span_with_the_protocols_
             assert_eq!(own.len(), 1, "{name}: spans of turn {id}");
             let span = own[0];
             assert_eq!(hex(&span.trace_id), turn.root.replace('-', ""), "{name}: trace of {id}");
-            assert_eq!(text(&span.attributes, "gen_ai.conversation.id").as_ref(), Some(&turn.thread), "{name}: {id}");
+            assert_eq!(
+                text(&span.attributes, "gen_ai.conversation.id").as_ref(),
+                Some(&turn.thread),
+                "{name}: {id}"
+            );
             let status = text(&span.attributes, "codex.turn.status").unwrap();
             let code = span.status.as_ref().map_or(0, |status| status.code);
             match &turn.end {
@@ -193,11 +204,18 @@ fn every_turn_and_tool_of_every_recorded_session_is_one_span_with_the_protocols_
                     }
                     assert_eq!(&status, expected, "{name}: status of {id}");
                     assert_eq!(code, if expected == "failed" { 2 } else { 0 }, "{name}: span status of {id}");
-                    assert_eq!(text(&span.attributes, "error.type").is_some(), expected == "failed", "{name}: {id}");
+                    assert_eq!(
+                        text(&span.attributes, "error.type").is_some(),
+                        expected == "failed",
+                        "{name}: {id}"
+                    );
                 }
                 None => {
                     assert_eq!((status.as_str(), code), ("interrupted", 0), "{name}: {id} never ended");
-                    assert!(recorded::value(&span.attributes, "codex.turn.end_observed").is_some(), "{name}: {id}");
+                    assert!(
+                        recorded::value(&span.attributes, "codex.turn.end_observed").is_some(),
+                        "{name}: {id}"
+                    );
                 }
             }
             let tokens = int(&span.attributes, "gen_ai.usage.input_tokens")
@@ -245,9 +263,17 @@ fn every_turn_and_tool_of_every_recorded_session_is_one_span_with_the_protocols_
                 assert!(expected.every_item.contains(&call), "{name}: a span of no item");
             }
             let parent = (span.trace_id.clone(), span.parent_span_id.clone());
-            assert!(span.parent_span_id.is_empty() || span.flags & 0x200 != 0 || all.contains_key(&parent), "{name}: {} has no parent", span.name);
+            assert!(
+                span.parent_span_id.is_empty() || span.flags & 0x200 != 0 || all.contains_key(&parent),
+                "{name}: {} has no parent",
+                span.name
+            );
             let conversation = text(&span.attributes, "gen_ai.conversation.id").is_some();
-            assert!(conversation || text(&span.attributes, "rpc.system.name").is_some(), "{name}: {}", span.name);
+            assert!(
+                conversation || text(&span.attributes, "rpc.system.name").is_some(),
+                "{name}: {}",
+                span.name
+            );
             assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{name}: {}", span.name);
         }
         let count = |event: &str| logs.iter().filter(|log| log.event_name == event).count();
@@ -261,7 +287,8 @@ fn every_turn_and_tool_of_every_recorded_session_is_one_span_with_the_protocols_
             };
             assert!(logs.iter().any(|log| said(&log)), "{name}: thread {thread}");
         }
-        let uids: BTreeSet<_> = logs.iter().map(|log| text(&log.attributes, "log.record.uid").unwrap()).collect();
+        let uids: BTreeSet<_> =
+            logs.iter().map(|log| text(&log.attributes, "log.record.uid").unwrap()).collect();
         assert_eq!(uids.len(), logs.len(), "{name}: a log.record.uid twice");
         assert!(logs.iter().all(|log| log.time_unix_nano > 0 && log.observed_time_unix_nano > 0), "{name}");
     }

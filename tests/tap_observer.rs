@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use factline::tap::{Sender, Line, Recorder, Transport};
+use factline::protocol::{Sender, Transport};
+use factline::tap::{Line, Recorder};
 use factline::transcript::{Transcript, What};
 use tap_process::{Setup, sh, start, start_in, until};
 
@@ -135,7 +136,7 @@ fn messages(path: &Path) -> Vec<(Sender, u64, u64, Vec<u8>)> {
             What::Message { dir, off: Some(off), len: Some(len), line: Some(Line::Whole(text)) } => {
                 all.push((dir, off, len, text.to_vec()));
             }
-            What::Open { .. } | What::Ended { .. } => {}
+            What::Open { .. } | What::End { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -223,7 +224,8 @@ fn a_recording_overwrites_nothing_and_is_private() {
 
 #[test]
 fn connections_of_one_recording() {
-    use factline::tap::{Ended, Observer, Recording, Seen};
+    use factline::protocol::Ended;
+    use factline::tap::{Observer, Recording, Seen};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("transcript.jsonl");
     let recording = Recording::create(&path).unwrap();

@@ -176,7 +176,7 @@ fn lines_beyond_the_limit_are_skipped_and_said_so() {
     let good = "{\"t_us\":1,\"conn\":1,\"open\":\"stdio\"}\n";
     file.write_all(good.as_bytes()).unwrap();
     file.set_len(good.len() as u64 + 30_000_000).unwrap();
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::Ended(0)).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
     let null = "{\"t_us\":1,\"dir\":\"server\",\"conn\":1,\"off\":0,\"len\":30000001,\"msg\":null}\n";
     file.write_all(format!("\n{good}{null}").as_bytes()).unwrap();
     let raw = std::fs::File::create(dir.path().join("server.raw")).unwrap();

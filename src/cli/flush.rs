@@ -7,6 +7,12 @@ use super::{Common, FAILED, OK, terminal};
 use crate::telemetry::Telemetry;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Also takes over what ended processes left, and closes what they had open.
+
+Examples:
+  factline outbox flush
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline outbox flush --timeout 60")]
 pub(super) struct Arguments {
     /// Give up after this many seconds; what was not delivered stays
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -47,15 +53,19 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         }
     };
     progress.end();
+    // The end tries once more, and what it meets belongs to the report.
+    let closed = telemetry.stop();
     let report = telemetry.report();
     let delivered: u64 = report.iter().map(|route| route.delivered).sum();
     let lost: u64 = report.iter().flat_map(|route| route.lost.values()).sum();
-    let closed = telemetry.stop();
     if arguments.json {
         let lanes = adopted.as_ref().ok();
-        println!("{}", serde_json::json!({"delivered": delivered, "lost": lost, "complete": complete, "lanes": lanes}));
+        let said =
+            serde_json::json!({"delivered": delivered, "lost": lost, "complete": complete, "lanes": lanes});
+        terminal::print(&format!("{said}\n"));
     } else {
-        eprintln!("{delivered} records delivered, {lost} refused{}", if complete { "" } else { "; more is waiting" });
+        let rest = if complete { "" } else { "; more is waiting" };
+        terminal::tell(&format!("{delivered} records delivered, {lost} refused{rest}"));
         let mut said: Vec<&str> = Vec::new();
         for route in &report {
             let Some(error) = route.last_error.as_deref().filter(|_| !complete || lost > 0) else { continue };
@@ -68,5 +78,5 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     if let Err(error) = &closed {
         terminal::error(&format!("the outbox could not be closed: {error}"));
     }
-    if complete && adopted.is_ok() && closed.is_ok() { OK } else { FAILED }
+    if complete && lost == 0 && adopted.is_ok() && closed.is_ok() { OK } else { FAILED }
 }

@@ -1,12 +1,18 @@
 //! The command line: one file per command.
 
 mod backend;
+mod demo;
 mod filter;
 mod flush;
+mod listing;
 mod replay;
+mod shown;
 mod status;
+mod stdin;
 mod tap;
 mod terminal;
+mod tree;
+mod waterfall;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +50,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  factline demo                                what a real session looks like; sends nothing
   factline tap -- codex app-server             watch an unmodified agent; telemetry goes to files
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server
                                                the same, to a collector or Jaeger
@@ -56,17 +63,30 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 finished with unreadable input; `
 
 #[derive(Subcommand)]
 enum Command {
+    /// Play a recorded real session through the whole pipeline, and show what it did
+    Demo(demo::Arguments),
     /// Run an app server and read along: bytes pass unchanged, facts become telemetry
     Tap(tap::Arguments),
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),
     /// Look at what waits for delivery, or deliver it
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  factline outbox status
+  factline outbox flush --timeout 60"
+    )]
     Outbox(Outbox),
     /// A backend for analytics events on this machine: takes, checks and keeps them
     #[command(subcommand)]
     Backend(backend::Backend),
     /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  factline completions bash > ~/.local/share/bash-completion/completions/factline
+  factline completions zsh > ~/.zfunc/_factline
+  factline completions fish > ~/.config/fish/completions/factline.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -97,6 +117,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let common = Common { outbox: arguments.outbox, filter: arguments.filter };
     match arguments.command {
+        Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
         Command::Replay(own) => replay::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
@@ -104,7 +125,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Backend(own) => backend::run(&own),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "factline", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "factline", &mut script);
+            terminal::print(&String::from_utf8_lossy(&script));
             OK
         }
     }
@@ -134,11 +157,12 @@ impl Common {
 
     /// The filter: flag, then environment, then `info`.
     fn filter(&self) -> Result<tracing_subscriber::EnvFilter, filter::BadFilter> {
-        let (text, origin) = match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
-            (Some(flag), _) => (flag.clone(), "--filter"),
-            (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
-            (None, None) => ("info".to_owned(), "default"),
-        };
+        let (text, origin) =
+            match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
+                (Some(flag), _) => (flag.clone(), "--filter"),
+                (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
+                (None, None) => ("info".to_owned(), "default"),
+            };
         filter::parse(&text, origin)
     }
 }

@@ -1,6 +1,8 @@
 //! `factline replay`: recorded sessions become the same telemetry as live ones.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,90 +10,105 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, OK, PARTLY, terminal};
+use serde_json::Value;
+
+use super::shown::Keeper;
+use super::stdin::Stdin;
+use super::terminal::{self, Look};
+use super::tree::Tree;
+use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
+use crate::analytics::{self, Families, Lines};
 use crate::fact::Capture;
-use crate::jsonl::JsonLines;
-use crate::otel::{self, OtelLayer, Resource};
+use crate::jsonl::{JsonLines, private_file};
+use crate::otel::{self, OtelLayer, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::Telemetry;
 use crate::transcript::Transcript;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A transcript is what `factline tap --record` writes. With --otlp-file there is no network and no outbox, and the same
-transcript gives the same bytes each time; without it, records go where the OTEL_* variables say.
+A transcript is what `factline tap --record` writes. With --otlp-file or --analytics-file there is no network and no
+outbox, and the same transcript gives the same bytes each time; without them, records go where the OTEL_* variables say.
 
 Examples:
   factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
+  factline replay --show --otlp-file out session.jsonl    # and a waterfall in the terminal
+  factline replay --analytics-file events.jsonl session.jsonl    # one analytics event a line
   factline replay --otlp-file out - < session.jsonl")]
 pub(super) struct Arguments {
     /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
     #[arg(long, value_name = "DIR")]
     otlp_file: Option<PathBuf>,
 
-    /// Say what came of it as JSON
+    /// Write the analytics events that the server's own client sends, one a line, into this file; send nothing
+    #[arg(long, value_name = "FILE")]
+    analytics_file: Option<PathBuf>,
+
+    /// Also print a waterfall of turns, tools and subagents
+    #[arg(long)]
+    show: bool,
+
+    /// Say what came of it as JSON, with --show also the turns
     #[arg(long)]
     json: bool,
+
+    /// Leave the rest to the outbox when delivery has not moved for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
 
     /// Recorded sessions; `-` is standard input
     #[arg(required = true, value_name = "TRANSCRIPT")]
     transcripts: Vec<PathBuf>,
 }
 
-/// How long a replay waits for delivery before it leaves the rest to the outbox, when nothing moves.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let stopped = stop_on_signals();
-    let filter = match common.filter() {
-        Ok(filter) => filter,
-        Err(error) => return failed(&error.to_string()),
+    if let Err(error) = common.filter() {
+        return failed(&error.to_string());
+    }
+    let keeper = arguments.show.then(Keeper::default);
+    let output = match Output::open(common, arguments) {
+        Ok(output) => output,
+        Err(error) => return failed(&error),
     };
-    let (layer, finish): (OtelLayer, Finish) = match &arguments.otlp_file {
-        Some(dir) => match JsonLines::create(dir) {
-            Ok(files) => {
-                let files = Arc::new(files);
-                (otel::layer(Arc::clone(&files), Resource::new("codex-app-server")), Finish::Files(files, dir.clone()))
-            }
-            Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
-        },
-        None => {
-            let started = common
-                .config(true)
-                .map_err(|error| error.to_string())
-                .and_then(|config| Telemetry::start(&config).map_err(|error| error.to_string()));
-            match started {
-                Ok(telemetry) => (telemetry.layer(), Finish::Delivery(Box::new(telemetry))),
-                Err(error) => return failed(&error),
-            }
-        }
-    };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     let mut progress = terminal::Progress::new();
     let mut sum = Sum::default();
-    tracing::subscriber::with_default(subscriber, || {
-        for path in &arguments.transcripts {
-            if stopped.load(Ordering::Relaxed) {
-                break;
-            }
-            let outcome = Transcript::open(path).and_then(|mut transcript| {
+    for path in &arguments.transcripts {
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        // The layers are made for each transcript: one recorded process knows nothing of another.
+        let Ok(filter) = common.filter() else { break };
+        let subscriber = tracing_subscriber::registry()
+            .with(output.layer(keeper.as_ref()).map(|layer| layer.with_filter(filter)))
+            .with(output.events().map(|events| analytics::layer(events, Families::default())));
+        let outcome = tracing::subscriber::with_default(subscriber, || {
+            let opened = match path.as_os_str() == "-" {
+                true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
+                false => Transcript::open(path),
+            };
+            opened.and_then(|mut transcript| {
                 replay(&mut transcript, Capture::NONE, |messages| {
                     progress.tell(|| format!("{}: {messages} messages", path.display()));
                     !stopped.load(Ordering::Relaxed)
                 })
-            });
-            progress.end();
-            match outcome {
-                Ok(replayed) => sum.add(path, &replayed),
-                Err(error) => {
-                    terminal::error(&error.to_string());
-                    sum.failed += 1;
-                }
+            })
+        });
+        progress.end();
+        match outcome {
+            Ok(replayed) => sum.add(path, &replayed),
+            Err(error) => {
+                terminal::error(&error.to_string());
+                sum.failed += 1;
             }
         }
-    });
-    finish.run(arguments, &mut sum, &stopped)
+    }
+    let tree = keeper.map(|keeper| Tree::new(keeper.take()));
+    if let Some(tree) = tree.as_ref().filter(|_| !arguments.json) {
+        terminal::print(&waterfall::text(tree, Look::of_stdout()));
+    }
+    output.finish(arguments, &mut sum, tree.as_ref(), &stopped)
 }
 
 #[derive(Default, serde::Serialize)]
@@ -104,10 +121,12 @@ struct Sum {
     spans: Option<u64>,
     delivered: Option<u64>,
     waiting: Option<bool>,
+    #[serde(skip)]
+    undelivered: bool,
 }
 
 impl Sum {
-    fn add(&mut self, path: &std::path::Path, replayed: &Replayed) {
+    fn add(&mut self, path: &Path, replayed: &Replayed) {
         self.transcripts += 1;
         self.messages += replayed.messages;
         self.unreadable += replayed.unreadable;
@@ -123,47 +142,103 @@ impl Sum {
     }
 }
 
-enum Finish {
-    Files(Arc<JsonLines>, PathBuf),
-    Delivery(Box<Telemetry>),
+type EventFile = Lines<BufWriter<File>>;
+
+/// Where a replay's telemetry goes.
+#[derive(Default)]
+struct Output {
+    files: Option<(Arc<JsonLines>, PathBuf)>,
+    events: Option<(Arc<EventFile>, PathBuf)>,
+    delivery: Option<Telemetry>,
 }
 
-impl Finish {
-    fn run(self, arguments: &Arguments, sum: &mut Sum, stopped: &AtomicBool) -> u8 {
-        let place = match self {
-            Finish::Files(files, dir) => match files.finish() {
+impl Output {
+    fn open(common: &Common, arguments: &Arguments) -> Result<Output, String> {
+        let mut output = Output::default();
+        if let Some(dir) = &arguments.otlp_file {
+            let files = JsonLines::create(dir).map_err(|error| unwritable(dir, "--otlp-file", &error))?;
+            output.files = Some((Arc::new(files), dir.clone()));
+        }
+        if let Some(path) = &arguments.analytics_file {
+            let file = private_file(path).map_err(|error| unwritable(path, "--analytics-file", &error))?;
+            output.events = Some((Arc::new(Lines::new(BufWriter::new(file))), path.clone()));
+        }
+        if output.files.is_none() && output.events.is_none() {
+            let config = common.config(true).map_err(|error| error.to_string())?;
+            output.delivery = Some(Telemetry::start(&config).map_err(|error| error.to_string())?);
+        }
+        Ok(output)
+    }
+
+    fn layer(&self, keeper: Option<&Keeper>) -> Option<OtelLayer> {
+        let recorded = || Resource::new("codex-app-server");
+        match (&self.files, &self.delivery, keeper) {
+            (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), recorded())),
+            (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), recorded())),
+            (None, Some(telemetry), Some(keeper)) => {
+                Some(keeper.layer(telemetry.sink(), telemetry.resource()))
+            }
+            (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), telemetry.resource())),
+            (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, recorded())),
+            (None, None, None) => None,
+        }
+    }
+
+    fn events(&self) -> Option<Arc<EventFile>> {
+        self.events.as_ref().map(|(events, _)| Arc::clone(events))
+    }
+
+    fn finish(self, arguments: &Arguments, sum: &mut Sum, tree: Option<&Tree>, stopped: &AtomicBool) -> u8 {
+        let mut places = Vec::new();
+        let mut broken = false;
+        if let Some((files, dir)) = &self.files {
+            match files.finish() {
                 Ok((logs, spans)) => {
                     (sum.logs, sum.spans) = (Some(logs), Some(spans));
-                    format!("{logs} log records and {spans} spans are in {}", dir.display())
+                    places.push(format!("{logs} log records and {spans} spans are in {}", dir.display()));
                 }
-                Err(error) => return failed(&format!("cannot write into {}: {error}", dir.display())),
-            },
-            Finish::Delivery(telemetry) => {
-                let complete = deliver(&telemetry, stopped);
-                let report = telemetry.report();
-                let delivered = report.iter().map(|route| route.delivered).sum();
-                (sum.delivered, sum.waiting) = (Some(delivered), Some(!complete));
-                if let Err(error) = telemetry.stop() {
-                    return failed(&format!("the outbox could not be closed: {error}"));
+                Err(error) => {
+                    terminal::error(&unwritable(dir, "--otlp-file", &error));
+                    broken = true;
                 }
-                if !complete {
-                    let last = report.iter().find_map(|route| route.last_error.clone());
-                    let why = last.map_or(String::new(), |error| format!(" ({error})"));
-                    terminal::warn(&format!(
-                        "not everything is delivered yet{why}; the rest waits in {}, `factline outbox flush` sends it",
-                        telemetry.outbox().dir().display()
-                    ));
-                }
-                let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
-                format!("{delivered} records delivered to {}", if to.is_empty() { "nobody".into() } else { to.join(", ") })
             }
-        };
+        }
+        if let Some((events, path)) = &self.events {
+            match events.finish() {
+                Ok(()) => places.push(format!("the analytics events are in {}", path.display())),
+                Err(error) => {
+                    terminal::error(&unwritable(path, "--analytics-file", &error));
+                    broken = true;
+                }
+            }
+        }
+        if let Some(telemetry) = self.delivery {
+            match delivered(&telemetry, arguments, sum, stopped) {
+                Ok(place) => places.push(place),
+                Err(error) => return failed(&error),
+            }
+        }
+        if broken {
+            return FAILED;
+        }
+        let place = places.join("; ");
         if arguments.json {
-            println!("{}", serde_json::to_string(sum).unwrap_or_default());
+            let mut value = serde_json::to_value(&*sum).unwrap_or_default();
+            if let (Some(tree), Value::Object(value)) = (tree, &mut value)
+                && let Value::Object(shown) = listing::json(tree)
+            {
+                value.extend(shown);
+            }
+            terminal::print(&format!("{value}\n"));
         } else {
-            eprintln!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts);
+            terminal::tell(&format!("{} messages of {} transcripts: {place}", sum.messages, sum.transcripts));
+        }
+        if stopped.load(Ordering::Relaxed) {
+            terminal::warn("interrupted; what was read up to then is kept");
+            return FAILED;
         }
         match (sum.failed, sum.unreadable) {
+            _ if sum.undelivered => FAILED,
             (0, 0) => OK,
             (0, _) => PARTLY,
             _ => FAILED,
@@ -171,8 +246,42 @@ impl Finish {
     }
 }
 
+fn delivered(
+    telemetry: &Telemetry,
+    arguments: &Arguments,
+    sum: &mut Sum,
+    stopped: &AtomicBool,
+) -> Result<String, String> {
+    let complete = deliver(telemetry, stopped, Duration::from_secs(arguments.timeout));
+    // The end tries once more, and what it meets belongs to the report.
+    telemetry.stop().map_err(|error| format!("the outbox could not be closed: {error}"))?;
+    let report = telemetry.report();
+    let delivered: u64 = report.iter().map(|route| route.delivered).sum();
+    (sum.delivered, sum.waiting) = (Some(delivered), Some(!complete));
+    if !complete {
+        let last = report.iter().find_map(|route| route.last_error.clone());
+        let why = last.map_or(String::new(), |error| format!(" ({error})"));
+        terminal::warn(&format!(
+            "not everything is delivered yet{why}; the rest waits in {}, `factline outbox flush` sends it",
+            telemetry.outbox().dir().display()
+        ));
+    }
+    let lost: u64 = report.iter().flat_map(|route| route.lost.values()).sum();
+    if lost > 0 {
+        let why = report.iter().find(|route| !route.lost.is_empty()).and_then(|it| it.last_error.as_deref());
+        terminal::warn(&format!("records refused for good: {lost} ({})", why.unwrap_or("no reason given")));
+    }
+    sum.undelivered = !complete || lost > 0;
+    let to: Vec<_> = report.iter().map(|route| route.destination.as_str()).collect();
+    if to.is_empty() {
+        terminal::warn("no telemetry is sent: OTEL_SDK_DISABLED or OTEL_*_EXPORTER says so");
+    }
+    let to = if to.is_empty() { "nobody".to_owned() } else { to.join(", ") };
+    Ok(format!("{delivered} records delivered to {to}"))
+}
+
 // As long as something moves, and a while longer.
-fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
+fn deliver(telemetry: &Telemetry, stopped: &AtomicBool, patience: Duration) -> bool {
     let mut progress = terminal::Progress::new();
     let mut last = (0, Instant::now());
     loop {
@@ -184,10 +293,26 @@ fn deliver(telemetry: &Telemetry, stopped: &AtomicBool) -> bool {
         if delivered != last.0 {
             last = (delivered, Instant::now());
         }
-        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > PATIENCE {
+        if stopped.load(Ordering::Relaxed) || last.1.elapsed() > patience {
             return false;
         }
     }
+}
+
+fn unwritable(path: &Path, flag: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull => "free some space, or name another place with",
+        _ => "name a place that this user may write with",
+    };
+    format!("cannot write into {}: {error}; {advice} {flag}", path.display())
+}
+
+/// For who only wants to see.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn set_header(&self, _: otel::Signal, _: &[u8]) {}
+    fn accept(&self, _: otel::Accepted<'_>) {}
 }
 
 fn failed(message: &str) -> u8 {

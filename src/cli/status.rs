@@ -1,11 +1,17 @@
 //! `factline outbox status`: what waits, what was delivered, what was lost.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::{Common, FAILED, OK, terminal};
 use crate::outbox::{self, LaneStatus, Loss, Lost};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  factline outbox status
+  factline outbox status --json | jq '.lanes[].queues[] | {name, waiting}'")]
 pub(super) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
@@ -30,19 +36,26 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         let removed: Vec<Value> =
             totals.iter().map(|(name, total)| queue(name, total.delivered, &total.lost)).collect();
         let lanes: Vec<Value> = lanes.iter().map(lane).collect();
-        println!("{}", json!({"outbox": dir.display().to_string(), "lanes": lanes, "finished": removed}));
+        let said = json!({"outbox": dir.display().to_string(), "lanes": lanes, "finished": removed});
+        terminal::print(&format!("{said}\n"));
         return OK;
     }
-    println!("outbox {}", dir.display());
+    let mut out = format!("outbox {}\n", dir.display());
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64);
-    println!("{:<34} {:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons", "process", "queue", "waiting", "bytes", "oldest", "delivered", "lost");
+    line(
+        &mut out,
+        format_args!(
+            "{:<34} {:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons",
+            "process", "queue", "waiting", "bytes", "oldest", "delivered", "lost"
+        ),
+    );
     for lane in &lanes {
         let owner = if lane.owner_alive { "running" } else { "ended" };
         let name = format!("{} ({owner})", lane.name);
         if let Some(why) = &lane.unreadable {
-            println!("{name:<34} cannot be read: {}", terminal::printable(why));
+            line(&mut out, format_args!("{name:<34} cannot be read: {}", terminal::printable(why)));
         }
         for queue in &lane.queues {
             let waiting = queue.waiting;
@@ -50,31 +63,51 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 0 => "-".to_owned(),
                 time => terminal::duration(now.saturating_sub(time)),
             };
-            println!(
-                "{name:<34} {:<9} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
-                queue.name,
-                waiting.records,
-                terminal::size(waiting.bytes),
-                queue.delivered,
-                queue.lost.total(),
-                words(&queue.lost)
+            line(
+                &mut out,
+                format_args!(
+                    "{name:<34} {:<9} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
+                    queue.name,
+                    waiting.records,
+                    terminal::size(waiting.bytes),
+                    queue.delivered,
+                    queue.lost.total(),
+                    words(&queue.lost)
+                ),
             );
         }
     }
     for (name, total) in &totals {
-        println!(
-            "{:<34} {name:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
-            "processes before", 0, "-", "-", total.delivered, total.lost.total(), words(&total.lost)
+        line(
+            &mut out,
+            format_args!(
+                "{:<34} {name:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
+                "processes before",
+                0,
+                "-",
+                "-",
+                total.delivered,
+                total.lost.total(),
+                words(&total.lost)
+            ),
         );
     }
     if lanes.is_empty() && totals.is_empty() {
-        println!("nothing was ever stored here");
+        line(&mut out, format_args!("nothing was ever stored here"));
     }
-    let left = lanes.iter().any(|lane| !lane.owner_alive && lane.queues.iter().any(|queue| queue.waiting.records > 0));
+    let left = lanes
+        .iter()
+        .any(|lane| !lane.owner_alive && lane.queues.iter().any(|queue| queue.waiting.records > 0));
     if left {
-        println!("`factline outbox flush` delivers what ended processes left");
+        line(&mut out, format_args!("`factline outbox flush` delivers what ended processes left"));
     }
+    terminal::print(&out);
     OK
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a text does not fail.
+    let _ = writeln!(out, "{text}");
 }
 
 fn lane(lane: &LaneStatus) -> Value {

@@ -43,6 +43,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
         }
     };
     let recording = recorder.as_ref().map(|recorder| recorder.recording().clone());
+    log.keep_panics_quiet();
     let telemetry = start(common, &log);
     let watched = telemetry.as_ref().map(|_| Watch::new());
     let tap = Tap::new(arguments.command);
@@ -143,6 +144,17 @@ impl Log {
         let path = std::env::var_os("FACTLINE_LOG").filter(|path| !path.is_empty());
         let open = |path| std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         Log(path.and_then(|path| open(path).ok()))
+    }
+
+    // Standard error belongs to the command, and a panic's text could hold content: only its place is said.
+    fn keep_panics_quiet(&self) {
+        let log = Log(self.0.as_ref().and_then(|file| file.try_clone().ok()));
+        std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+            log.say(&format!(
+                "a fault in factline itself, at {place}: the command runs on, please report it"
+            ));
+        }));
     }
 
     fn say(&self, message: &str) {

@@ -24,10 +24,55 @@ fn say(kind: &str, colour: &str, message: &str) {
     };
 }
 
+/// Writes results to standard output. Nobody is left to tell if whoever read them went away.
+pub(super) fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Says on standard error how it went, with nobody left to tell if that is gone.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+}
+
 /// Whether the user allows colours (<https://no-color.org>).
 pub(super) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How something for standard output is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Columns.
+    pub width: usize,
+    /// Whether more than ASCII can be shown.
+    pub unicode: bool,
+    /// Whether colours are wanted.
+    pub colour: bool,
+}
+
+impl Look {
+    /// As standard output is: the terminal's width, 80 columns where it is none; the locale's characters.
+    pub fn of_stdout() -> Look {
+        let stdout = std::io::stdout();
+        let terminal = stdout.is_terminal();
+        let size = terminal.then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(80);
+        let locale = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = locale("LC_ALL").or_else(|| locale("LC_CTYPE")).or_else(|| locale("LANG"));
+        Look { width, unicode: locale.is_some_and(|name| is_utf8(&name)), colour: terminal && colours() }
+    }
+
+    /// `text` in a colour, by its number in an escape sequence.
+    pub fn paint(self, colour: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn is_utf8(locale: &str) -> bool {
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// Text from outside without what could drive a terminal.
@@ -70,6 +115,16 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A number as people say it, in at most five characters.
+pub(super) fn count(number: i64) -> String {
+    match number {
+        n if n < 10_000 => number.to_string(),
+        n if n < 1_000_000 => format!("{:.1}k", number as f64 / 1e3),
+        n if n < 1_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
+        _ => format!("{:.1}G", number as f64 / 1e9),
     }
 }
 

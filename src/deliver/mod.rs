@@ -40,6 +40,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
+#[cfg(feature = "cli")]
 pub(crate) use json::json_lines;
 pub use json::{UndecodableRecord, json_line};
 pub use outcome_json::classify_json;

@@ -16,7 +16,14 @@ pub fn catalogue() -> String {
          default. `?` marks a field that may be missing.\n",
     );
     for entry in ENTRIES {
-        let _ = write!(out, "\n## `{}`\n\n{}\n\nTarget `{}`, level {}", entry.name, entry.doc.trim(), entry.target, entry.level);
+        let _ = write!(
+            out,
+            "\n## `{}`\n\n{}\n\nTarget `{}`, level {}",
+            entry.name,
+            entry.doc.trim(),
+            entry.target,
+            entry.level
+        );
         if !entry.exported {
             out.push_str(", never exported");
         }
@@ -72,7 +79,12 @@ fn table(out: &mut String, groups: &[(&str, &[FieldInfo])]) {
             };
             let optional = if field.optional { "?" } else { "" };
             let known = if when { format!(" {at} |") } else { String::new() };
-            let _ = writeln!(out, "| `{}` |{known} {shape}{optional} | {class} | {} |", field.key, field.doc.trim());
+            let _ = writeln!(
+                out,
+                "| `{}` |{known} {shape}{optional} | {class} | {} |",
+                field.key,
+                field.doc.trim()
+            );
         }
     }
 }

@@ -97,7 +97,9 @@ mod tests {
     fn what_is_no_uuid_gets_a_stable_hash_that_keeps_its_parts_apart() {
         assert_eq!(trace_id("r", "ab", "c"), trace_id("other", "ab", "c"));
         assert_ne!(trace_id("r", "ab", "c"), trace_id("r", "a", "bc"));
-        assert_eq!(format!("{:032x}", hash_trace(&["thread", "turn"])), "f434ba2d9baec4e0bdbda2b1eeccac1e");
+        // Both computed with another implementation of XXH3 (the Python package xxhash).
+        assert_eq!(format!("{:032x}", hash_trace(&["thread", "turn"])), "0c788be2fcb28e6a40018c0416958b02");
+        assert_eq!(format!("{:016x}", span_id(1, SpanKind::Turn, "t", "")), "ffc049ea96acecd3");
         for bad in ["", "01a201f3-bbc2-7210-93e3-c9061bfde67", "g1a201f3-bbc2-7210-93e3-c9061bfde670"] {
             assert_eq!(uuid(bad), None);
         }

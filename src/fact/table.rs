@@ -193,6 +193,8 @@ macro_rules! facts {
         )* }
     ) => {
         /// Every fact there is.
+        // A fact is handed on by reference; boxing the larger ones would cost an allocation for each.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "fact", rename_all = "snake_case")]
         pub enum Fact<'a> {

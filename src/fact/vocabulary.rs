@@ -42,6 +42,8 @@ facts! {
             forked_from_id: Option<Text<'a>> = "codex.thread.forked_from_id", Id;
             /// The last turn a fork keeps.
             fork_turn_id: Option<Text<'a>> = "codex.thread.fork_point_turn_id", Id;
+            /// Whether its directory is a linked work tree of git; only known where files may be looked at.
+            worktree: Option<bool> = "codex.thread.worktree", Operational;
             /// When the thread was born, seconds since 1970; older than the fact when it is resumed.
             created_at: Option<i64> = "codex.thread.created_at", Operational;
             /// The product that first made the thread.
@@ -106,6 +108,8 @@ facts! {
             wait_s: Option<f64> = "codex.turn.queue_duration_s", Operational;
             /// Images in the prompt.
             image_count: Option<u64> = "codex.input.image_count", Operational;
+            /// What the client says the prompt came from.
+            source: Option<Text<'a>> = "codex.turn.source", Operational;
         }
 
         /// The configuration a turn runs with.
@@ -138,6 +142,8 @@ facts! {
             personality: Option<Text<'a>> = "codex.personality", Operational;
             /// Kind of workspace: `project` or `projectless`.
             workspace_kind: Option<Text<'a>> = "codex.workspace.kind", Operational;
+            /// What the client says the prompt came from.
+            source: Option<Text<'a>> = "codex.turn.source", Operational;
             /// Plugins active when the turn began.
             active_plugins: List<'a> = "codex.plugin.active_ids", Operational;
             /// Whether guardian reviews replace the user's approvals.
@@ -185,6 +191,8 @@ facts! {
             error_type: Option<Text<'a>> = "error.type", Operational;
             /// Images in the input.
             image_count: Option<u64> = "codex.input.image_count", Operational;
+            /// What the client says the input came from.
+            source: Option<Text<'a>> = "codex.turn.source", Operational;
         }
 
         /// The server asked somebody to approve a command, a patch or a permission.
@@ -239,6 +247,8 @@ facts! {
             resolution: Text<'a> = "codex.approval.resolution", Operational;
             /// Who decided: `user`, or `none` where it was never answered.
             source: Text<'a> = "codex.approval.source", Operational;
+            /// Why nobody is left to answer: `client_closed`, `server_exited` or `killed`.
+            end_reason: Option<Text<'a>> = "codex.approval.end_reason", Operational;
             /// From question to answer, seconds.
             wait_s: Option<f64> = "codex.approval.duration_s", Operational;
         }
@@ -273,6 +283,10 @@ facts! {
             decision: Text<'a> = "codex.guardian.decision", Operational;
             /// What was asked for.
             subject: Option<Text<'a>> = "codex.guardian.subject", Operational;
+            /// Where the action came from, as the server names it.
+            action_source: Option<Text<'a>> = "codex.guardian.action_source", Operational;
+            /// The tool that was reviewed, where it is one of MCP.
+            tool: Option<Text<'a>> = "gen_ai.tool.name", Operational;
             /// How dangerous it was judged.
             risk_level: Option<Text<'a>> = "codex.guardian.risk_level", Operational;
             /// How clearly the user had allowed it.
@@ -281,6 +295,10 @@ facts! {
             decision_source: Option<Text<'a>> = "codex.guardian.decision_source", Operational;
             /// How long it took, seconds.
             duration_s: Option<f64> = "codex.guardian.duration_s", Operational;
+            /// When it began, ms since 1970.
+            started_at_ms: Option<u64> = "codex.guardian.started_at_ms", Operational;
+            /// When it ended, ms since 1970.
+            completed_at_ms: Option<u64> = "codex.guardian.completed_at_ms", Operational;
             /// The guardian's reasons.
             rationale: Option<Text<'a>> = "codex.guardian.rationale", Content(Messages);
         }
@@ -391,6 +409,8 @@ facts! {
             mcp_server_count: Option<u64> = "codex.plugin.mcp_server_count", Operational;
             /// Connectors it brings.
             connector_ids: List<'a> = "codex.plugin.connector_ids", Operational;
+            /// Names of the MCP servers it brings.
+            mcp_servers: List<'a> = "codex.plugin.mcp_server_names", Operational;
             /// Model of the turn.
             model: Option<Text<'a>> = "gen_ai.request.model", Operational;
             /// Product that runs the thread.
@@ -403,6 +423,8 @@ facts! {
             plugin_id: Text<'a> = "codex.plugin.id", Operational;
             /// `installed`, `uninstalled`, `enabled` or `disabled`.
             state: Text<'a> = "codex.plugin.state", Operational;
+            /// False where the server itself makes no event of it: a setting whose key was quoted.
+            reported: Option<bool> = "codex.plugin.reported", Operational;
             /// Its id at the marketplace.
             remote_plugin_id: Option<Text<'a>> = "codex.plugin.remote_id", Operational;
             /// Its name.
@@ -415,6 +437,8 @@ facts! {
             mcp_server_count: Option<u64> = "codex.plugin.mcp_server_count", Operational;
             /// Connectors it brings.
             connector_ids: List<'a> = "codex.plugin.connector_ids", Operational;
+            /// Names of the MCP servers it brings.
+            mcp_servers: List<'a> = "codex.plugin.mcp_server_names", Operational;
             /// Product that did it.
             product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
         }
@@ -427,6 +451,12 @@ facts! {
             plugin_name: Option<Text<'a>> = "codex.plugin.name", Operational;
             /// Where it was to be got.
             marketplace: Option<Text<'a>> = "codex.plugin.marketplace", Operational;
+            /// Whether it brings skills.
+            has_skills: Option<bool> = "codex.plugin.has_skills", Operational;
+            /// MCP servers it brings.
+            mcp_server_count: Option<u64> = "codex.plugin.mcp_server_count", Operational;
+            /// Connectors it brings.
+            connector_ids: List<'a> = "codex.plugin.connector_ids", Operational;
             /// What went wrong.
             error_type: Text<'a> = "error.type", Operational;
             /// Product that tried.
@@ -443,6 +473,70 @@ facts! {
             success_count: u64 = "codex.import.success_count", Operational;
             /// Items that failed.
             failure_count: u64 = "codex.import.failure_count", Operational;
+            /// Agent it came from.
+            provider: Option<Text<'a>> = "codex.import.provider", Operational;
+            /// Where the import was started.
+            source: Option<Text<'a>> = "codex.import.source", Operational;
+            /// Product that did it.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// The server told how it is logged in.
+        AccountChanged = "codex.account.changed", "factline::account", DEBUG {
+            /// The connection it was told on.
+            connection_id: u64 = "codex.connection.id", Id;
+            /// How it is logged in: `chatgpt`, `apikey`, ...; absent where it is not.
+            auth_mode: Option<Text<'a>> = "codex.account.auth_mode", Operational;
+        }
+
+        /// A model, as the server lists it.
+        ModelListed = "codex.model.listed", "factline::model", DEBUG {
+            /// The model.
+            model: Text<'a> = "gen_ai.request.model", Operational;
+            /// How hard it thinks unless it is told otherwise.
+            default_effort: Option<Text<'a>> = "codex.model.default_reasoning_level", Operational;
+        }
+
+        /// The server knows nothing of a thread's model, and works with assumptions.
+        ModelUnknown = "codex.model.unknown", "factline::model", DEBUG {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The model.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+        }
+
+        /// A thread is spoken with.
+        VoiceStarted = "codex.voice.started", "factline::voice", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The session of speech.
+            voice_session_id: Option<Text<'a>> = "codex.voice.session_id", Id;
+        }
+
+        /// An MCP server asked the user something while one of its tools ran.
+        ToolElicited = "codex.tool.elicited", "factline::elicitation", DEBUG {
+            /// The thread.
+            thread_id: Option<Text<'a>> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Option<Text<'a>> = "codex.turn.id", Id;
+            /// The call, where the server runs only one.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// `auth_or_link` or `approval`.
+            elicitation: Text<'a> = "codex.mcp.elicitation_type", Operational;
+        }
+
+        /// One item of another agent's configuration could not be imported.
+        ImportFailed = "codex.import.failed", "factline::import", WARN {
+            /// The import.
+            import_id: Text<'a> = "codex.import.id", Id;
+            /// Kind of item.
+            item_type: Text<'a> = "codex.import.item_type", Operational;
+            /// Where it failed.
+            stage: Option<Text<'a>> = "codex.import.failure_stage", Operational;
+            /// What went wrong.
+            error_type: Text<'a> = "error.type", Operational;
+            /// What went wrong in detail.
+            sub_error_type: Option<Text<'a>> = "codex.import.sub_error_type", Operational;
             /// Agent it came from.
             provider: Option<Text<'a>> = "codex.import.provider", Operational;
             /// Where the import was started.
@@ -610,6 +704,8 @@ facts! {
                 queue_s: Option<f64> = "codex.turn.queue_duration_s", Operational;
                 /// Why it began without a request: `goal`, ...
                 trigger: Option<Text<'a>> = "codex.turn.trigger", Operational;
+                /// `regular`, `review`, `compaction` (asked for by itself) or `user_shell`.
+                kind: Option<Text<'a>> = "codex.turn.kind", Operational;
                 /// Turns of the thread observed before it.
                 index: Option<u64> = "codex.turn.index", Operational;
                 /// When the server says it began, seconds since 1970.
@@ -624,14 +720,22 @@ facts! {
                 status: Text<'a> = "codex.turn.status", Operational;
                 /// False where nobody saw it end.
                 end_observed: Option<bool> = "codex.turn.end_observed", Operational;
+                /// Why nobody saw it end: `client_closed`, `server_exited`, `killed` or `thread_closed`.
+                end_reason: Option<Text<'a>> = "codex.turn.end_reason", Operational;
                 /// How long the server says it took, seconds.
                 duration_s: Option<f64> = "codex.turn.duration_s", Operational;
                 /// When the server says it ended, seconds since 1970.
                 completed_at: Option<i64> = "codex.turn.completed_at", Operational;
+                /// When the server says at its end that it began, seconds since 1970.
+                began_at: Option<i64> = "codex.turn.began_at", Operational;
                 /// Why it failed.
                 error_type: Option<Text<'a>> = "error.type", Operational;
                 /// Status the model's server answered with.
                 http_status: Option<u64> = "http.response.status_code", Operational;
+                /// The error as JSON in the words of the protocol: kind, and status where it has one.
+                error_info: Option<Text<'a>> = "codex.turn.error_info", Operational;
+                /// Kind of error, finer than the protocol names it.
+                error_kind: Option<Text<'a>> = "codex.error.kind", Operational;
                 /// Input tokens, cached ones included.
                 input: Option<u64> = "gen_ai.usage.input_tokens", Operational;
                 /// Output tokens, reasoning included.
@@ -648,6 +752,12 @@ facts! {
                 steer_count: Option<u64> = "codex.turn.steer_count", Operational;
                 /// Tool calls that completed in it.
                 tool_count: Option<u64> = "codex.turn.tool_count", Operational;
+                /// Lines that its changes add, by its last diff.
+                lines_added: Option<u64> = "codex.turn.lines.added", Operational;
+                /// Lines that its changes remove, by its last diff.
+                lines_removed: Option<u64> = "codex.turn.lines.removed", Operational;
+                /// Hash of the repository its thread works in.
+                repository_hash: Option<Text<'a>> = "codex.repository.hash", Id;
                 /// When a client asked to interrupt it, ms since 1970.
                 interrupt_requested_at_ms: Option<u64> = "codex.turn.interrupt_requested_at_ms", Operational;
                 /// From start to the first text of the agent, seconds.
@@ -706,12 +816,34 @@ facts! {
                 exit_code: Option<i64> = "process.exit.code", Operational;
                 /// Who asked for the command: `agent`, `userShell`, `unifiedExecStartup`, ...
                 source: Option<Text<'a>> = "codex.command.source", Operational;
+                /// Script of the plugin that was run, relative to the plugin.
+                script: Option<Text<'a>> = "codex.plugin.script_path", Operational;
+                /// Whether the tool says that it succeeded.
+                success: Option<bool> = "codex.tool.success", Operational;
+                /// Whether the MCP server answered with an error.
+                mcp_error: Option<bool> = "codex.mcp.error", Operational;
+                /// Parts of the output.
+                output_count: Option<u64> = "codex.tool.output.count", Operational;
+                /// Parts of the output that are text.
+                output_text_count: Option<u64> = "codex.tool.output.text_count", Operational;
+                /// Parts of the output that are images.
+                output_image_count: Option<u64> = "codex.tool.output.image_count", Operational;
+                /// Parts of the output that are audio.
+                output_audio_count: Option<u64> = "codex.tool.output.audio_count", Operational;
                 /// Threads of the agents it was about.
                 agents: List<'a> = "codex.subagent.thread_ids", Id;
                 /// Model of the agent it started.
                 agent_model: Option<Text<'a>> = "codex.subagent.model", Operational;
                 /// How hard that agent thinks.
                 agent_effort: Option<Text<'a>> = "codex.subagent.reasoning_level", Operational;
+                /// The thread that called the agents.
+                sender_id: Option<Text<'a>> = "codex.subagent.sender_thread_id", Id;
+                /// Agents whose state the call tells.
+                agent_count: Option<u64> = "codex.subagent.state_count", Operational;
+                /// Those of them that completed.
+                agents_completed: Option<u64> = "codex.subagent.completed_count", Operational;
+                /// Those of them that failed, were shut down or not found.
+                agents_failed: Option<u64> = "codex.subagent.failed_count", Operational;
                 /// Files added.
                 added: Option<u64> = "codex.file_change.added_count", Operational;
                 /// Files changed.
@@ -728,6 +860,18 @@ facts! {
                 actions: List<'a> = "codex.command.actions", Operational;
                 /// Kind of web search.
                 search_action: Option<Text<'a>> = "codex.web_search.action", Operational;
+                /// Whether a web search had a query.
+                query: Option<bool> = "codex.web_search.query_present", Operational;
+                /// Queries of a web search.
+                query_count: Option<u64> = "codex.web_search.query_count", Operational;
+                /// Whether the prompt of an image was revised.
+                revised_prompt: Option<bool> = "codex.image.revised_prompt", Operational;
+                /// Whether an image was saved.
+                saved: Option<bool> = "codex.image.saved", Operational;
+                /// Whether an image has a transparent background.
+                transparent: Option<bool> = "codex.image.transparent_background", Operational;
+                /// Id of the generation of an image.
+                generation_id: Option<Text<'a>> = "codex.image.generation_id", Id;
                 /// Output, result or diff.
                 result: Option<Text<'a>> = "gen_ai.tool.call.result", Content(Output);
                 /// Files it touched.
@@ -762,6 +906,10 @@ facts! {
                 end_observed: Option<bool> = "codex.item.end_observed", Operational;
                 /// Why it failed.
                 error_type: Option<Text<'a>> = "error.type", Operational;
+                /// Kind of error, finer than the protocol names it.
+                error_kind: Option<Text<'a>> = "codex.error.kind", Operational;
+                /// Status the model's server answered with.
+                http_status: Option<u64> = "http.response.status_code", Operational;
                 /// Tokens in use after.
                 tokens_after: Option<u64> = "codex.compaction.context_tokens.after", Operational;
             }

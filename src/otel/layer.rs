@@ -199,7 +199,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let attributes = open.unobserved();
         let time = now.max(open.time);
         let uid = uid("end", open.ids, time, 0);
-        let end = Ending { time, observed: now, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let end =
+            Ending { time, observed: now, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
         BUFFERS.with_borrow_mut(|[_, record, log]| self.end(open, &end, record, log));
     }
 }

@@ -164,7 +164,20 @@ impl OpenSpan {
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
         let attributes = rest.sized()?.to_vec();
         let keys_end = rest.u32()? as usize;
-        Some(OpenSpan { entry, trace, span, parent, remote, time, ids, name, links, attributes, keys_end, ended: false })
+        Some(OpenSpan {
+            entry,
+            trace,
+            span,
+            parent,
+            remote,
+            time,
+            ids,
+            name,
+            links,
+            attributes,
+            keys_end,
+            ended: false,
+        })
     }
 
     /// Attributes that say nobody saw it end.
@@ -261,7 +274,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
         let attributes = open.unobserved();
         let time = left.last_seen_ns.max(open.time);
         let uid = super::layer::uid("end", open.ids, time, 0);
-        let end = Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let end =
+            Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
         let (mut span, mut log) = (Vec::new(), Vec::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
             let queues = |signal: &Signal| if *signal == Signal::Logs { logs } else { traces };
@@ -269,7 +283,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
-                    let record = |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
+                    let record =
+                        |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();

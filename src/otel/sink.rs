@@ -69,7 +69,8 @@ impl Sink for OutboxSink {
             })
             .collect();
         // What is refused is counted by the outbox; there is nobody here to tell.
-        let _ = self.outbox.append(Transaction { begin: accepted.begin, end: accepted.end, records: &records });
+        let _ =
+            self.outbox.append(Transaction { begin: accepted.begin, end: accepted.end, records: &records });
     }
 }
 

@@ -1,16 +1,21 @@
 //! A whole transaction as one payload: what makes it all or nothing.
 //!
 //! The items' payloads, one after the other, then a table with 32 bytes per item, then the number of items
-//! (u32). An entry: sequence u64, time u64, payload length u32, CRC-32C of the queue's header u32, queue u16,
-//! kind u8, flags u8, zero u32. The table comes last because sequences are only known under the lock, when
-//! the payloads have been summed already.
+//! (u64). An entry: sequence u64, time u64, payload length u32, CRC-32C of the queue's header u32, queue u16
+//! (65535: the starts), kind u8, flags u8, CRC-32C of the payload u32. The table comes last because sequences
+//! are only known under the lock, when the payloads have been summed already.
+//!
+//! The sum in the frame of a bundle covers the table and the number only: the table has a sum of every
+//! payload. So each payload is summed once, by who appends it, and the segment gets that same sum: bytes
+//! that change in between are found by whoever reads them there.
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::frame::{FLAG_CONTENT, kind, u32_at, u64_at};
+use super::frame::{Aligned, FLAG_CONTENT, kind, u32_at, u64_at};
 use super::record::{MAX_RECORD, MAX_TRANSACTION, Refused, Transaction};
 
 pub(crate) const ENTRY: usize = 32;
+const COUNT: usize = 8;
 /// The index that means `starts` instead of a queue.
 pub(crate) const STARTS: u16 = u16::MAX;
 
@@ -23,21 +28,26 @@ pub(crate) struct Item<'a> {
     pub(crate) time_ns: u64,
     /// Says under which header the record was accepted, so that a recovery never puts it under another.
     pub(crate) tag: u32,
+    /// CRC-32C of the payload.
+    pub(crate) crc: u32,
     /// In two pieces (a key, and what belongs to it), so that nothing has to be joined before it is copied.
     pub(crate) payload: [&'a [u8]; 2],
 }
 
 impl<'a> Item<'a> {
     pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
-        Self { queue, kind: kind::HEADER, tag: crc32c(bytes), payload: [bytes, &[]], ..NOTHING }
+        let tag = crc32c(bytes);
+        Self { queue, kind: kind::HEADER, tag, crc: tag, payload: [bytes, &[]], ..NOTHING }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.payload[0].len() + self.payload[1].len()
     }
 
-    fn entry(&self) -> [u8; ENTRY] {
-        let mut e = [0; ENTRY];
+    /// With room for the number of items behind it.
+    fn entry(&self) -> Aligned<{ ENTRY + COUNT }> {
+        let mut aligned = Aligned([0; ENTRY + COUNT]);
+        let e = &mut aligned.0;
         e[..8].copy_from_slice(&self.sequence.to_le_bytes());
         e[8..16].copy_from_slice(&self.time_ns.to_le_bytes());
         e[16..20].copy_from_slice(&(self.len() as u32).to_le_bytes());
@@ -45,15 +55,16 @@ impl<'a> Item<'a> {
         e[24..26].copy_from_slice(&self.queue.to_le_bytes());
         e[26] = self.kind;
         e[27] = self.flags;
-        e
+        e[28..32].copy_from_slice(&self.crc.to_le_bytes());
+        aligned
     }
 }
 
 const NOTHING: Item<'static> =
-    Item { queue: STARTS, kind: 0, flags: 0, sequence: 0, time_ns: 0, tag: 0, payload: [&[], &[]] };
+    Item { queue: STARTS, kind: 0, flags: 0, sequence: 0, time_ns: 0, tag: 0, crc: 0, payload: [&[], &[]] };
 
-/// The items of one transaction; up to two of them (a record, an end) without an allocation, which would cost an emitter as
-/// much as the copy into the ring.
+/// The items of one transaction; up to two of them (a record, an end) without an allocation, which would
+/// cost an emitter as much as the copy into the ring.
 pub(crate) struct Items<'a> {
     few: [Item<'a>; 2],
     many: Vec<Item<'a>>,
@@ -98,7 +109,11 @@ impl<'a> Items<'a> {
         Self { few: [Item::header(queue, bytes), NOTHING], many: Vec::new(), len: 1 }
     }
 
-    fn push(&mut self, item: Item<'a>) {
+    fn push(&mut self, mut item: Item<'a>) {
+        item.crc = crc32c(item.payload[0]);
+        if !item.payload[1].is_empty() {
+            item.crc = crc32c_append(item.crc, item.payload[1]);
+        }
         match self.few.get_mut(self.len) {
             Some(place) if self.many.is_empty() => *place = item,
             _ => {
@@ -126,32 +141,51 @@ impl<'a> std::ops::DerefMut for Items<'a> {
 }
 
 pub(crate) fn encoded_len(items: &[Item<'_>]) -> usize {
-    items.iter().map(|i| i.len() + ENTRY).sum::<usize>() + 4
+    items.iter().map(|i| i.len() + ENTRY).sum::<usize>() + COUNT
 }
 
-pub(crate) fn payload_crc(items: &[Item<'_>]) -> u32 {
-    items.iter().flat_map(|i| i.payload).filter(|p| !p.is_empty()).fold(0, crc32c_append)
-}
-
-/// Writes the bundle into `out`, which is exactly `encoded_len` long; returns its CRC-32C.
-pub(crate) fn encode(items: &[Item<'_>], payload_crc: u32, out: &mut [u8]) -> u32 {
+/// Writes the bundle of at least one item into `out`, which is exactly `encoded_len` long; returns its part of the frame's sum.
+pub(crate) fn encode(items: &[Item<'_>], out: &mut [u8]) -> u32 {
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         out[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
     items.iter().flat_map(|i| i.payload).for_each(&mut put);
-    items.iter().for_each(|i| put(&i.entry()));
-    put(&(items.len() as u32).to_le_bytes());
-    // In one go: a call of its own for each entry would cost as much as a third of the payload.
-    let table = out.len() - items.len() * ENTRY - 4;
-    crc32c_append(payload_crc, &out[table..])
+    let mut sum = 0;
+    for (i, item) in items.iter().enumerate() {
+        let mut entry = item.entry();
+        let mut len = ENTRY;
+        if i + 1 == items.len() {
+            entry.0[ENTRY..].copy_from_slice(&(items.len() as u64).to_le_bytes());
+            len += COUNT;
+        }
+        put(&entry.0[..len]);
+        sum = crc32c_append(sum, &entry.0[..len]);
+    }
+    sum
+}
+
+/// A bundle's part of the frame's sum; `None` when a payload is not the one that the table was made for.
+pub(crate) fn verify(bytes: &[u8]) -> Option<u32> {
+    let end = bytes.len().checked_sub(COUNT)?;
+    let count = u64_at(bytes, end) as usize;
+    let table = end.checked_sub(count.checked_mul(ENTRY)?)?;
+    let (mut items, mut len) = (0, 0);
+    for item in decode(bytes) {
+        if crc32c(item.payload[0]) != item.crc {
+            return None;
+        }
+        items += 1;
+        len += item.len();
+    }
+    (items == count && len == table).then(|| crc32c(&bytes[table..]))
 }
 
 /// The items of a bundle; an iterator that ends early where lengths don't fit.
 pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
-    let count = bytes.len().checked_sub(4).map_or(0, |at| u32_at(bytes, at)) as usize;
-    let table_at = bytes.len().checked_sub(4).and_then(|end| end.checked_sub(count.checked_mul(ENTRY)?));
+    let count = bytes.len().checked_sub(COUNT).map_or(0, |at| u64_at(bytes, at)) as usize;
+    let table_at = bytes.len().checked_sub(COUNT).and_then(|end| end.checked_sub(count.checked_mul(ENTRY)?));
     let (payloads, table) = bytes.split_at(table_at.unwrap_or(0));
     let count = if table_at.is_some() { count } else { 0 };
     let mut at = 0;
@@ -166,6 +200,7 @@ pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
             sequence: u64_at(e, 0),
             time_ns: u64_at(e, 8),
             tag: u32_at(e, 20),
+            crc: u32_at(e, 28),
             payload: [payload, &[]],
         })
     })

@@ -1,6 +1,6 @@
 //! How far a queue is delivered, and what was lost: two slots of 256 bytes in one file, written in turn.
 //!
-//! A slot: `FLCURSOR`, turn u64, segment u64, offset u64, sequence u64, delivered u64, six lost counts u64
+//! A slot: `FLCURSOR`, turn u64, segment u64, offset u64, sequence u64, delivered u64, seven lost counts u64
 //! (the order of `Loss::ALL`), zeros, CRC-32C of bytes 0..252 at 252. Both slots are written when the file
 //! is made and only overwritten later, so a full disk never keeps a loss from being recorded.
 
@@ -72,6 +72,19 @@ impl CursorFile {
         Ok(())
     }
 
+    /// Makes the file again if somebody removed it; says whether that was so.
+    pub(crate) fn restore(&mut self, path: &Path, cursor: &Cursor) -> io::Result<bool> {
+        if place::is_same(&self.file, path) {
+            return Ok(false);
+        }
+        let (mut made, _) = Self::open(path)?;
+        made.turn = made.turn.max(self.turn);
+        made.publish(cursor)?;
+        made.sync()?;
+        *self = made;
+        Ok(true)
+    }
+
     /// Makes what was published survive power loss; needed before anything is deleted on its account.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -107,4 +120,44 @@ fn newest(bytes: &[u8]) -> Option<(u64, Cursor)> {
         (u64_at(s, 8), cursor)
     })
     .max_by_key(|(turn, _)| *turn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_hurt_or_half_written_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor");
+        let at = |n| Cursor { segment: n, sequence: 2 * n, delivered: 2 * n, ..Cursor::default() };
+        let (mut file, none) = CursorFile::open(&path).unwrap();
+        assert_eq!(none, None);
+        for n in 1..=5 {
+            file.publish(&at(n)).unwrap();
+            assert_eq!(CursorFile::peek(&path).unwrap(), Some(at(n)));
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for byte in 0..2 * SLOT {
+            let mut hurt = bytes.clone();
+            hurt[byte] ^= 1;
+            std::fs::write(&path, &hurt).unwrap();
+            // The fifth is in the second slot.
+            let expected = if byte < SLOT { 5 } else { 4 };
+            assert_eq!(CursorFile::peek(&path).unwrap(), Some(at(expected)), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_removed_file_is_made_again_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor");
+        let cursor = Cursor { sequence: 3, delivered: 3, ..Cursor::default() };
+        let (mut file, _) = CursorFile::open(&path).unwrap();
+        file.publish(&cursor).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(file.restore(&path, &cursor).unwrap());
+        assert_eq!(CursorFile::peek(&path).unwrap(), Some(cursor));
+        assert!(!file.restore(&path, &cursor).unwrap());
+    }
 }

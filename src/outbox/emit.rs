@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use super::record::{Counters, Queue, Refused, Transaction};
 use super::ring::Ring;
 use super::settings::{Accept, OpenError, Settings, queue_name_is_valid};
 use super::writer;
+
+const RESTORED: &str = "files of this outbox were removed while it was in use; they were made again, and \
+    what could not be saved is counted as lost when its turn comes";
 
 /// A durable outbox; clones share it. The last one that goes closes it.
 #[derive(Clone)]
@@ -83,8 +87,7 @@ impl Outbox {
         }
         let mut items = Items::header(queue.0, bytes);
         if core.rings(bundle::encoded_len(&items) as u64) {
-            let crc = bundle::payload_crc(&items);
-            core.put_in_ring(&mut items, crc);
+            core.put_in_ring(&mut items);
         } else if let Some(Past::Refused(e)) = core.past_ring(&mut items) {
             core.warn(format!("a header of {} bytes was not taken: {e}", bytes.len()));
         }
@@ -105,8 +108,7 @@ impl Outbox {
         };
         let len = bundle::encoded_len(&items) as u64;
         let written = if core.rings(len) {
-            let crc = bundle::payload_crc(&items);
-            core.put_in_ring(&mut items, crc).ok_or(Refused::Closed)?;
+            core.put_in_ring(&mut items).ok_or(Refused::Closed)?;
             match core.settings.accept {
                 Accept::Ring => return Ok(()),
                 Accept::Write | Accept::Sync => core.drain(),
@@ -132,11 +134,13 @@ impl Outbox {
         self.0.core.drain()
     }
 
-    /// Everything accepted before the call survives power loss after it.
+    /// Everything accepted before the call survives power loss after it. Files that somebody removed are
+    /// made again first, which otherwise happens within 100 ms of the next record.
     ///
     /// Errors: as `drain`.
     pub fn sync(&self) -> io::Result<()> {
-        self.0.core.sync()
+        let looked = self.0.core.look_after(Duration::ZERO);
+        self.0.core.sync().and(looked)
     }
 
     /// Drains, syncs and stops the writer thread; what is appended later is refused. An empty lane's
@@ -201,7 +205,11 @@ impl Outbox {
     /// What an operator should know (no ring, a lane that can't be adopted), each said once. This module
     /// prints and traces nothing: it must never feed on itself.
     pub fn warnings(&self) -> Vec<String> {
-        lock(&self.0.core.warnings).clone()
+        let mut warnings = lock(&self.0.core.warnings).clone();
+        if self.0.core.lane.was_restored.load(Ordering::Relaxed) {
+            warnings.push(RESTORED.into());
+        }
+        warnings
     }
 
     /// The directory.

@@ -30,13 +30,14 @@
 //! | 24 | 1 | kind |
 //! | 25 | 1 | flags: 1 = carries content |
 //! | 26 | 2 | zero |
-//! | 28 | 4 | check: CRC-32C of salt and bytes 0..28 |
-//! | 32 | 4 | CRC-32C of payload and check |
+//! | 28 | 4 | check: CRC-32C of the salt (8 bytes), the frame's offset in the file (u64) and bytes 4..28 |
+//! | 32 | 4 | sum: CRC-32C of the payload, exclusive or the check; of kind 6 see `bundle` |
 //! | 36 | n | payload |
 //!
 //! The check lets a reader trust the length although the payload is damaged, and makes the search for the
-//! next good frame cheap. Both sums depend on the salt: bytes inside a payload that look like a frame are
-//! not one. The payload comes first in the second sum so that emitters compute it outside their lock.
+//! next good frame cheap. Both sums depend on the salt and on the place: bytes inside a payload that look
+//! like a frame, and a block that was copied from elsewhere in the file, are no frames. The payload's part
+//! of the sum stands alone, so that emitters compute it outside their lock, when the place is not known yet.
 //!
 //! Sequences count the records of one queue of one lane, from 1, without gaps: a gap is a loss, of exactly
 //! so many records.
@@ -53,6 +54,8 @@
 //! | 8 dead | length of header u32, header, length of reason u32, reason, record |
 
 use crc32c::{crc32c, crc32c_append};
+
+use super::bundle;
 
 pub(crate) const MAGIC: [u8; 4] = [0xF5, 0x9C, 0xC1, 0xFE];
 pub(crate) const FRAME_HEADER: usize = 36;
@@ -158,13 +161,29 @@ pub(crate) struct Meta {
     pub(crate) time_ns: u64,
 }
 
+/// The part of a frame's sum that its payload makes. `None`: a bundle that does not hold.
+pub(crate) fn sum_of(kind: u8, payload: &[u8]) -> Option<u32> {
+    if kind == kind::TRANSACTION { bundle::verify(payload) } else { Some(crc32c(payload)) }
+}
+
+/// Bytes that are summed in whole words: of those before and behind, each one costs as much as a word.
+#[repr(align(8))]
+pub(crate) struct Aligned<const N: usize>(pub(crate) [u8; N]);
+
 /// The state of the checksum after a file's salt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seal(u32);
 
 impl Seal {
-    /// A frame's header, for a payload of `len` bytes whose CRC-32C is `payload_crc`.
-    pub(crate) fn header(self, meta: Meta, len: usize, payload_crc: u32) -> [u8; FRAME_HEADER] {
+    fn check(self, at: u64, header: &[u8]) -> u32 {
+        let mut bytes = Aligned([0; 32]);
+        bytes.0[..8].copy_from_slice(&at.to_le_bytes());
+        bytes.0[8..].copy_from_slice(&header[4..28]);
+        crc32c_append(self.0, &bytes.0)
+    }
+
+    /// The header of a frame at offset `at`, for a payload of `len` bytes whose part of the sum is `sum`.
+    pub(crate) fn header(self, at: u64, meta: Meta, len: usize, sum: u32) -> [u8; FRAME_HEADER] {
         let mut h = [0; FRAME_HEADER];
         h[..4].copy_from_slice(&MAGIC);
         h[4..8].copy_from_slice(&(len as u32).to_le_bytes());
@@ -172,21 +191,23 @@ impl Seal {
         h[16..24].copy_from_slice(&meta.time_ns.to_le_bytes());
         h[24] = meta.kind;
         h[25] = meta.flags;
-        let check = crc32c_append(self.0, &h[..28]).to_le_bytes();
-        h[28..32].copy_from_slice(&check);
-        h[32..36].copy_from_slice(&crc32c_append(payload_crc, &check).to_le_bytes());
+        let check = self.check(at, &h);
+        h[28..32].copy_from_slice(&check.to_le_bytes());
+        h[32..36].copy_from_slice(&(sum ^ check).to_le_bytes());
         h
     }
 
-    pub(crate) fn push(self, out: &mut Vec<u8>, meta: Meta, payload: &[u8]) {
-        out.extend_from_slice(&self.header(meta, payload.len(), crc32c(payload)));
+    /// Adds a frame to `out`, the first byte of which is at offset `base` of the file.
+    pub(crate) fn push(self, out: &mut Vec<u8>, base: u64, meta: Meta, payload: &[u8]) {
+        let at = base + out.len() as u64;
+        out.extend_from_slice(&self.header(at, meta, payload.len(), crc32c(payload)));
         out.extend_from_slice(payload);
     }
 
-    /// Meta and payload length, if the header is one that this file's writer made.
-    pub(crate) fn open(self, h: &[u8]) -> Option<(Meta, usize)> {
+    /// Meta and payload length, if the header is one that this file's writer made for offset `at`.
+    pub(crate) fn open(self, at: u64, h: &[u8]) -> Option<(Meta, usize)> {
         let h = h.get(..FRAME_HEADER)?;
-        if h[..4] != MAGIC || crc32c_append(self.0, &h[..28]) != u32_at(h, 28) {
+        if h[..4] != MAGIC || self.check(at, h) != u32_at(h, 28) {
             return None;
         }
         let len = u32_at(h, 4) as usize;
@@ -196,7 +217,8 @@ impl Seal {
 
     /// Whether the payload is the one that the header was made for.
     pub(crate) fn holds(header: &[u8], payload: &[u8]) -> bool {
-        header.len() >= FRAME_HEADER && crc32c_append(crc32c(payload), &header[28..32]) == u32_at(header, 32)
+        let Some(header) = header.get(..FRAME_HEADER) else { return false };
+        sum_of(header[24], payload).is_some_and(|sum| sum ^ u32_at(header, 28) == u32_at(header, 32))
     }
 }
 
@@ -208,4 +230,65 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// The number at `at`; 0 where the bytes end before it.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const META: Meta = Meta { kind: kind::RECORD, flags: FLAG_CONTENT, sequence: 7, time_ns: 1 << 60 };
+
+    fn sealed(seal: Seal, at: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        seal.push(&mut bytes, at, META, b"a payload");
+        bytes
+    }
+
+    fn is_good(seal: Seal, at: u64, bytes: &[u8]) -> bool {
+        seal.open(at, bytes).is_some_and(|(_, len)| {
+            bytes.get(FRAME_HEADER..FRAME_HEADER + len).is_some_and(|payload| Seal::holds(bytes, payload))
+        })
+    }
+
+    #[test]
+    fn a_frame_comes_back_at_its_place_in_its_file_and_nowhere_else() {
+        let seal = FileHeader::new(1, 0).seal();
+        let bytes = sealed(seal, 4096);
+        assert_eq!(seal.open(4096, &bytes), Some((META, 9)));
+        assert!(is_good(seal, 4096, &bytes));
+        for at in (0..70_000).filter(|&at| at != 4096) {
+            assert_eq!(seal.open(at, &bytes), None, "{at}");
+        }
+        assert_eq!(FileHeader::new(1, 0).seal().open(4096, &bytes), None);
+        assert!((0..bytes.len()).all(|len| !is_good(seal, 4096, &bytes[..len])));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let seal = FileHeader::new(1, 0).seal();
+        let bytes = sealed(seal, 128);
+        for bit in 0..bytes.len() * 8 {
+            let mut hurt = bytes.clone();
+            hurt[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_good(seal, 128, &hurt), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_file_header_survives_in_either_copy_and_a_newer_version_is_told() {
+        let header = FileHeader::new(3, 4);
+        let bytes = header.encode(Purpose::Segment);
+        for at in 0..FILE_HEADER {
+            let mut hurt = bytes;
+            hurt[at] ^= 0x80;
+            assert_eq!(FileHeader::decode(&hurt), Ok(header));
+            hurt[(at + COPY) % FILE_HEADER] ^= 1;
+            assert_eq!(FileHeader::decode(&hurt), Err(BadHeader::Damaged));
+        }
+        let mut newer = bytes;
+        newer[8] = 2;
+        let sum = crc32c(&newer[..60]).to_le_bytes();
+        newer[60..64].copy_from_slice(&sum);
+        assert_eq!(FileHeader::decode(&newer), Err(BadHeader::Newer(2)));
+    }
 }

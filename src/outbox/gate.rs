@@ -4,7 +4,9 @@
 //! ring; never held during a system call that writes).
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ use super::store::{self, Store};
 const BITE: usize = 64 << 10;
 /// Gathered before it is written: few system calls, and still in the processor's cache.
 const ROUND: u64 = 256 << 10;
+/// So often at most it is made sure that nobody removed the files: some 20 us each time.
+const LOOK: Duration = Duration::from_millis(100);
 /// An emitter that finds the ring full and somebody else draining waits so long before it takes the disk
 /// for stuck.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -163,7 +167,7 @@ impl Gate {
 impl Core {
     /// Puts a transaction into the ring and returns its position; waits or drops as the policy says.
     /// `None`: closed.
-    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], payload_crc: u32) -> Option<u64> {
+    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>]) -> Option<u64> {
         let mut gate = lock(&self.gate);
         let mut waited = Duration::ZERO;
         loop {
@@ -179,7 +183,7 @@ impl Core {
         gate.number(items);
         let gate_mut = &mut *gate;
         let ring = gate_mut.ring.as_mut()?;
-        ring.append(items, payload_crc);
+        ring.append(items);
         let position = ring.head();
         let call = gate.must_call();
         drop(gate);
@@ -259,12 +263,7 @@ impl Core {
                 if bites.is_empty() {
                     break;
                 }
-                let mut rest = &bites[..];
-                while let Some((len, after)) = rest.split_first_chunk::<4>() {
-                    let (bundle, after) = after.split_at(after.len().min(u32::from_le_bytes(*len) as usize));
-                    store.apply(bundle, None);
-                    rest = after;
-                }
+                store.apply_all(bites);
             }
             if store.pending_bytes() == 0 {
                 let mut gate = lock(&self.gate);
@@ -291,7 +290,55 @@ impl Core {
 
     fn write_out(&self, store: &mut Store) -> io::Result<()> {
         bounds::make_space(&self.settings, store, &lock(&self.adopted))?;
-        store.flush()
+        match store.flush() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.restore(store)?;
+                store.flush()
+            }
+            flushed => flushed,
+        }
+    }
+
+    /// Sees whether somebody removed files that are in use, if `every` has passed since the last look, and
+    /// makes them again.
+    pub(crate) fn look_after(&self, every: Duration) -> io::Result<()> {
+        let mut store = lock(&self.lane.store);
+        if store.looked.elapsed() < every {
+            return Ok(());
+        }
+        let path = self.lane.dir.join("ring");
+        let restored = self.restore(&mut store);
+        if lock(&self.gate).ring.as_ref().is_some_and(|r| r.is_gone(&path)) {
+            self.replace_ring(&mut store, &path)?;
+        }
+        restored
+    }
+
+    fn restore(&self, store: &mut Store) -> io::Result<()> {
+        if self.lane.restore(store)? {
+            lock(&self.gate).unsynced_since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// A new ring in place of one without a name. What is in the old one is taken first.
+    fn replace_ring(&self, store: &mut Store, path: &Path) -> io::Result<()> {
+        self.drain_held(store)?;
+        let made =
+            Ring::create(path, self.settings.ring_bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
+        store.made_again(&self.lane.dir);
+        let mut bites = std::mem::take(&mut store.scratch);
+        bites.clear();
+        {
+            let mut gate = lock(&self.gate);
+            if let Some(ring) = &mut gate.ring {
+                ring.take(&mut bites, usize::MAX);
+                *ring = made;
+            }
+        }
+        store.apply_all(&bites);
+        store.scratch = bites;
+        self.drain_held(store)
     }
 
     /// Everything taken is written: its space is free.
@@ -306,13 +353,14 @@ impl Core {
 
     /// Drain and `fdatasync`.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        let looked = self.look_after(LOOK);
         let drained = self.drain();
         let since = lock(&self.gate).unsynced_since.take();
         let synced = store::sync(&self.lane.store).and_then(|()| lane::checkpoint_if_due(&self.lane.store));
         if synced.is_err() {
             lock(&self.gate).unsynced_since = since.or_else(|| Some(Instant::now()));
         }
-        drained.and(synced)
+        looked.and(drained).and(synced)
     }
 
     /// Writes a transaction that is too large for the ring, or has none, behind everything accepted before.

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crc32c::crc32c;
 
@@ -31,23 +32,18 @@ pub(crate) struct LaneInner {
     /// Rung when settled segments gave space back.
     freed: Arc<(Mutex<u64>, Condvar)>,
     /// Holds the flock; closing it gives the lane up.
-    _lock: File,
+    lock_file: Mutex<File>,
+    /// Somebody removed files of it since it is ours.
+    pub(crate) was_restored: AtomicBool,
 }
 
 impl LaneInner {
     /// Makes a new lane, locked. It gets its final name only when it is locked: nobody can take it for one
     /// whose owner is gone.
     pub(crate) fn create(settings: &Settings, tally: &Arc<Tally>) -> io::Result<Self> {
-        let lanes = settings.dir.join("lanes");
         let name =
             format!("{}-{}-{:08x}", place::now_ns() / 1_000_000, std::process::id(), place::random() as u32);
-        let making = lanes.join(format!(".new-{name}"));
-        place::private_dir(&making).map_err(io::Error::other)?;
-        let lock_file = place::create(&making.join("lock"))?;
-        place::try_lock(&lock_file)?;
-        write_names(&making.join("names"), &settings.queues)?;
-        let dir = lanes.join(&name);
-        fs::rename(&making, &dir)?;
+        let (dir, lock_file) = make_locked(&settings.dir, &name, &settings.queues)?;
         let limit = segment_limit(settings);
         let store = Store::open(&dir, &settings.queues, limit, tally)?;
         store.tails.iter().for_each(|t| lock(&t.shared.state).live = true);
@@ -60,7 +56,8 @@ impl LaneInner {
             max_age: settings.max_age,
             live: true,
             freed: Arc::default(),
-            _lock: lock_file,
+            lock_file: Mutex::new(lock_file),
+            was_restored: AtomicBool::new(false),
         })
     }
 
@@ -99,7 +96,8 @@ impl LaneInner {
             max_age: settings.max_age,
             live: false,
             freed: Arc::default(),
-            _lock: lock_file,
+            lock_file: Mutex::new(lock_file),
+            was_restored: AtomicBool::new(false),
         }))
     }
 
@@ -112,17 +110,71 @@ impl LaneInner {
         self.freed.1.notify_all();
     }
 
+    /// Makes again what somebody removed while the lane is held, and writes again what was in it and is still
+    /// known; says whether there was something. What is lost is counted when a reader comes to it.
+    ///
+    /// Errors: the disk's; `WouldBlock` when somebody else has made and taken a lane of this name.
+    pub(crate) fn restore(&self, store: &mut Store) -> io::Result<bool> {
+        store.looked = Instant::now();
+        let mut gone = false;
+        {
+            // The lock comes first: files without it would be anybody's.
+            let mut held = lock(&self.lock_file);
+            if !place::is_same(&held, &self.dir.join("lock")) {
+                gone = true;
+                (_, *held) = make_locked(&self.root, &self.name, &self.names)?;
+                store.made_again(&self.dir);
+            }
+        }
+        let names = self.dir.join("names");
+        if !names.exists() {
+            write_names(&names, &self.names)?;
+            gone = true;
+        }
+        gone |= store.restore()?;
+        if gone {
+            self.was_restored.store(true, Ordering::Relaxed);
+            store.flush()?;
+        }
+        Ok(gone)
+    }
+
     /// Removes the directory if everything in it is settled and ended.
     pub(crate) fn remove_if_empty(&self) -> io::Result<bool> {
         let store = lock(&self.store);
         if !store.is_empty() {
             return Ok(false);
         }
-        totals::absorb(&self.root, &self.name, &self.dir, &self.names)?;
+        let sums: Vec<_> = self.names.iter().cloned().zip(store.totals()).collect();
+        totals::absorb(&self.root, &self.name, &sums)?;
+        for name in &self.names {
+            totals::keep_dead_letters(&self.root, &self.name, &self.dir, name)?;
+        }
         fs::remove_dir_all(&self.dir)?;
         place::sync_dir(&self.root.join("lanes"))?;
         Ok(true)
     }
+}
+
+/// Makes and locks a lane's directory, or locks what is there.
+fn make_locked(root: &Path, name: &str, names: &[String]) -> io::Result<(PathBuf, File)> {
+    let lanes = root.join("lanes");
+    place::private_dir(root).and_then(|()| place::private_dir(&lanes)).map_err(io::Error::other)?;
+    let dir = lanes.join(name);
+    let making = if dir.is_dir() { dir.clone() } else { lanes.join(format!(".new-{name}")) };
+    place::private_dir(&making).map_err(io::Error::other)?;
+    let lock_file = place::open_or_create(&making.join("lock"))?;
+    if !place::try_lock(&lock_file)? {
+        let what = format!("somebody else has taken the lane {name}");
+        return Err(io::Error::new(io::ErrorKind::WouldBlock, what));
+    }
+    if making != dir {
+        match write_names(&making.join("names"), names) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => fs::rename(&making, &dir)?,
+        }
+    }
+    Ok((dir, lock_file))
 }
 
 /// Small enough that dropping one segment is no more than an eighth of the whole bound.
@@ -135,7 +187,7 @@ fn write_names(path: &Path, names: &[String]) -> io::Result<()> {
     let mut bytes = header.encode(Purpose::Names).to_vec();
     for _ in 0..2 {
         let meta = Meta { kind: kind::NAMES, flags: 0, sequence: 0, time_ns: 0 };
-        header.seal().push(&mut bytes, meta, names.join("\n").as_bytes());
+        header.seal().push(&mut bytes, 0, meta, names.join("\n").as_bytes());
     }
     place::create(path)?.write_all(&bytes)
 }
@@ -316,9 +368,9 @@ pub(crate) fn write_whole(
         let mut whole: Vec<Item<'_>> = headers.iter().map(|(queue, h)| Item::header(*queue, h)).collect();
         whole.extend_from_slice(items);
         let mut bundle = vec![0; bundle::encoded_len(&whole)];
-        bundle::encode(&whole, bundle::payload_crc(&whole), &mut bundle);
+        let sum = bundle::encode(&whole, &mut bundle);
         let meta = Meta { kind: kind::TRANSACTION, flags: 0, sequence: log, time_ns: 0 };
-        store.starts.push(meta, &bundle);
+        store.starts.push(meta, &bundle, sum);
         logged =
             make_space(store).and_then(|()| store.starts.tail.flush()).and_then(|()| store.starts.sync());
     }

@@ -74,11 +74,19 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
 }
 
+/// What lies between records.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gaps {
+    pub(crate) lost: Lost,
+    /// Those among `lost` that the ring dropped, and its writer said so.
+    pub(crate) from_ring: u64,
+}
+
 struct InFlight {
     ticket: u64,
     to: Place,
     records: u64,
-    gaps: Lost,
+    gaps: Gaps,
     outcome: Option<Settled>,
 }
 
@@ -117,7 +125,8 @@ impl QueueShared {
         let mut found = Existing { next_number: 1, ..Existing::default() };
         let mut segments = VecDeque::new();
         let mut last_sequence = 0;
-        // From the newest back: only the newest readable one is scanned, the others end where the next begins.
+        // From the newest back: only the newest readable one is scanned, the others end where the next
+        // begins.
         for number in place::segments(dir)?.into_iter().rev() {
             found.next_number = found.next_number.max(number + 1);
             let path = dir.join(place::segment_name(number));
@@ -227,7 +236,7 @@ impl QueueState {
         }
     }
 
-    pub(crate) fn hand_out(&mut self, to: Place, records: u64, gaps: Lost) -> u64 {
+    pub(crate) fn hand_out(&mut self, to: Place, records: u64, gaps: Gaps) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         // Nothing but gaps needs nobody's word to be settled.
@@ -252,11 +261,11 @@ impl QueueState {
     pub(crate) fn advance(&mut self) -> io::Result<()> {
         let before = self.cursor;
         while let Some((front, outcome)) = self.in_flight.front().and_then(|f| Some((f, f.outcome?))) {
-            let mut lost = front.gaps;
+            let Gaps { mut lost, from_ring } = front.gaps;
             lost.merge(&outcome.lost);
             let passed = front.to.sequence - self.cursor.sequence;
             lost.add(Loss::Damaged, passed.saturating_sub(outcome.delivered + lost.total()));
-            self.count(front.to, outcome.delivered, lost);
+            self.count(front.to, outcome.delivered, lost, from_ring);
             self.in_flight.pop_front();
         }
         self.publish(before)
@@ -274,14 +283,14 @@ impl QueueState {
         }
         let passed = to.sequence.saturating_sub(self.cursor.sequence);
         lost.add(reason, passed.saturating_sub(delivered + lost.total()));
-        self.count(to, delivered, lost);
+        self.count(to, delivered, lost, 0);
         if self.handed.sequence < to.sequence || self.handed.segment < to.segment {
             self.handed = to;
         }
         self.publish(before)
     }
 
-    fn count(&mut self, to: Place, delivered: u64, mut lost: Lost) {
+    fn count(&mut self, to: Place, delivered: u64, mut lost: Lost, from_ring: u64) {
         self.cursor.segment = to.segment;
         self.cursor.offset = to.offset;
         self.cursor.sequence = self.cursor.sequence.max(to.sequence);
@@ -289,9 +298,15 @@ impl QueueState {
         self.cursor.lost.merge(&lost);
         self.tally.delivered.fetch_add(delivered, Ordering::Relaxed);
         if self.live {
-            lost.0[Loss::Disk as usize] = 0;
+            lost.take(Loss::Disk, from_ring);
         }
         self.tally.lose(&lost);
+    }
+
+    /// Makes the cursor's file again if somebody removed it; says whether that was so.
+    pub(crate) fn restore_cursor(&mut self) -> io::Result<bool> {
+        let path = self.dir.join("cursor");
+        self.file.as_mut().map_or(Ok(false), |file| file.restore(&path, &self.cursor))
     }
 
     fn publish(&mut self, before: Cursor) -> io::Result<()> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::frame::{FRAME_HEADER, FileHeader, Meta, Purpose, Seal, kind, u64_at};
 use super::lane::LaneInner;
 use super::place;
-use super::queue::{Place, QueueShared, Segment, lock};
-use super::record::{Batch, Loss, Lost, Settled, Waiting};
+use super::queue::{Gaps, Place, QueueShared, Segment, lock};
+use super::record::{Batch, Loss, Settled, Waiting};
 use super::scan::{Found, Scan};
 
 /// Refused records are kept for a look by a human, not for ever.
@@ -23,14 +23,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// `None`: damaged as a whole; the sequences tell how much was lost.
     fn open(dir: &Path, number: u64) -> io::Result<Option<Self>> {
         let mut scan = match Scan::open(&dir.join(place::segment_name(number))) {
-            Ok(scan) => scan,
-            // Shed meanwhile, or damaged as a whole: the sequences tell how much was lost.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                return Ok(None);
-            }
-            Err(e) => return Err(e),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Ok(None),
+            scan => scan?,
         };
         let mut header = None;
         // One damaged copy is passed over; only what stands before the first record can be a header.
@@ -59,7 +56,7 @@ struct Gathered {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     oldest_ns: u64,
-    gaps: Lost,
+    gaps: Gaps,
 }
 
 impl Reader {
@@ -70,10 +67,25 @@ impl Reader {
     pub fn next(&mut self, max_bytes: usize, max_records: usize) -> io::Result<Option<Batch>> {
         let mut side = lock(&self.queue.side);
         lock(&self.queue.state).expire(self.lane.max_age)?;
+        let mut restored = false;
         loop {
             let Some((from, segment, limit)) = self.position() else { return Ok(None) };
+            let mut removed = false;
             if side.as_ref().is_none_or(|o| o.number != segment.number) {
-                *side = Opened::open(lock(&self.queue.state).dir(), segment.number)?;
+                let dir = lock(&self.queue.state).dir().to_owned();
+                *side = match Opened::open(&dir, segment.number) {
+                    // Shed since a moment, or removed by somebody: then what can be saved is, first.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound && !restored => {
+                        restored = true;
+                        self.lane.restore(&mut lock(&self.lane.store))?;
+                        continue;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        removed = true;
+                        None
+                    }
+                    opened => opened?,
+                };
             }
             let mut to = Place { segment: segment.number, ..from };
             let mut got = Gathered::default();
@@ -99,12 +111,20 @@ impl Reader {
                         to.segment = next.number;
                         to.offset = 0;
                         to.sequence = to.sequence.max(next.first_sequence.saturating_sub(1));
+                        if removed {
+                            got.gaps.lost.add(Loss::Disk, to.sequence - from.sequence);
+                        }
                     }
                     state.hand_out(to, 0, got.gaps);
                     state.advance()?;
                     continue;
                 }
-                if to.offset != from.offset {
+                if removed {
+                    // What could be written again is behind it; nothing is.
+                    to.sequence = state.last_sequence.max(to.sequence);
+                    got.gaps.lost.add(Loss::Disk, to.sequence - from.sequence);
+                }
+                if to.offset != from.offset || to.sequence != from.sequence {
                     state.hand_out(to, 0, got.gaps);
                     state.advance()?;
                 }
@@ -171,9 +191,9 @@ impl Reader {
             Err(e) => return Err(e),
         };
         let meta = Meta { kind: kind::DEAD, flags: 0, sequence: 0, time_ns: place::now_ns() };
-        let mut frame = Vec::with_capacity(FRAME_HEADER + text.len());
-        seal.push(&mut frame, meta, &text);
         let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+        let mut frame = Vec::with_capacity(FRAME_HEADER + text.len());
+        seal.push(&mut frame, file.metadata()?.len(), meta, &text);
         file.write_all(&frame)?;
         file.sync_data()
     }
@@ -230,7 +250,9 @@ fn gather(
                     kind::LOST => {
                         let body = open.scan.payload(at, len)?;
                         let count = u64_at(body, 1).min(meta.sequence - to.sequence);
-                        got.gaps.add(Loss::from_code(body.first().copied().unwrap_or(u8::MAX)), count);
+                        let reason = Loss::from_code(body.first().copied().unwrap_or(u8::MAX));
+                        got.gaps.lost.add(reason, count);
+                        got.gaps.from_ring += if reason == Loss::Disk { count } else { 0 };
                         to.sequence = meta.sequence;
                     }
                     _ => {}

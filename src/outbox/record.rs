@@ -79,7 +79,7 @@ pub enum Loss {
     Full,
     /// Older than `max_age`.
     Age,
-    /// The disk refused and the ring was full.
+    /// The disk refused and the ring was full, or somebody removed the file it was in.
     Disk,
     /// Its frame was damaged or missing.
     Damaged,
@@ -87,12 +87,14 @@ pub enum Loss {
     Rejected,
     /// Too large for the destination.
     TooLarge,
+    /// Removed by `purge`, on somebody's order.
+    Purged,
 }
 
 impl Loss {
     /// Every reason; the index of a reason here is its place in [`Lost`] and on disk.
-    pub const ALL: [Loss; 6] =
-        [Loss::Full, Loss::Age, Loss::Disk, Loss::Damaged, Loss::Rejected, Loss::TooLarge];
+    pub const ALL: [Loss; 7] =
+        [Loss::Full, Loss::Age, Loss::Disk, Loss::Damaged, Loss::Rejected, Loss::TooLarge, Loss::Purged];
 
     /// The reason in a word, as it stands in metrics.
     pub fn name(self) -> &'static str {
@@ -103,6 +105,7 @@ impl Loss {
             Loss::Damaged => "damaged",
             Loss::Rejected => "rejected",
             Loss::TooLarge => "too_large",
+            Loss::Purged => "purged",
         }
     }
 
@@ -128,6 +131,11 @@ impl Lost {
 
     pub(crate) fn add(&mut self, reason: Loss, records: u64) {
         self.0[reason as usize] += records;
+    }
+
+    pub(crate) fn take(&mut self, reason: Loss, records: u64) {
+        let sum = &mut self.0[reason as usize];
+        *sum = sum.saturating_sub(records);
     }
 
     pub(crate) fn merge(&mut self, other: &Lost) {

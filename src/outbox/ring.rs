@@ -22,6 +22,8 @@ pub(crate) const DATA: usize = 4096;
 
 pub(crate) struct Ring {
     map: MmapMut,
+    /// Only to see whether it still has its name.
+    file: File,
     seal: Seal,
     capacity: u64,
     // Positions only grow; the place in the file is the position modulo the capacity.
@@ -63,6 +65,7 @@ impl Ring {
         }
         Ok(Self {
             map,
+            file,
             seal: header.seal(),
             capacity: capacity as u64,
             head: 0,
@@ -75,6 +78,11 @@ impl Ring {
 
     pub(crate) fn capacity(&self) -> usize {
         self.capacity as usize
+    }
+
+    /// Whether somebody removed the file: then what is in it does not survive the process.
+    pub(crate) fn is_gone(&self, path: &Path) -> bool {
+        !place::is_same(&self.file, path)
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -105,14 +113,14 @@ impl Ring {
     }
 
     /// Copies a transaction in. False, and nothing done, when there is no room.
-    pub(crate) fn append(&mut self, items: &[Item<'_>], payload_crc: u32) -> bool {
+    pub(crate) fn append(&mut self, items: &[Item<'_>]) -> bool {
         let len = bundle::encoded_len(items);
         let Some(at) = self.room(FRAME_HEADER + len) else { return false };
         let start = self.offset(at);
         let body = start + FRAME_HEADER..start + FRAME_HEADER + len;
-        let crc = bundle::encode(items, payload_crc, &mut self.map[body]);
+        let sum = bundle::encode(items, &mut self.map[body]);
         let meta = Meta { kind: kind::TRANSACTION, flags: 0, sequence: self.next_sequence, time_ns: 0 };
-        let header = self.seal.header(meta, len, crc);
+        let header = self.seal.header(start as u64, meta, len, sum);
         // The header last: a process that dies in between leaves no frame at all. A signal is taken between
         // two instructions, so it is enough that the compiler keeps the order.
         compiler_fence(Ordering::SeqCst);
@@ -191,4 +199,82 @@ impl Ring {
 fn map(file: &File) -> io::Result<MmapMut> {
     // SAFETY: see above.
     unsafe { MmapOptions::new().populate().map_mut(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::bundle::Items;
+    use crate::outbox::record::{Queue, Record, Transaction};
+    use crate::outbox::scan::{Found, Scan};
+
+    fn append(ring: &mut Ring, payload: &[u8]) -> bool {
+        let records = [Record { queue: Queue(0), time_ns: 0, content: false, payload }];
+        ring.append(&Items::of(&Transaction { records: &records, ..Default::default() }, 1).unwrap())
+    }
+
+    fn payloads(bites: &[u8]) -> Vec<Vec<u8>> {
+        let (mut rest, mut all) = (bites, Vec::new());
+        while let Some((len, after)) = rest.split_first_chunk::<4>() {
+            let (bundle, after) = after.split_at(u32::from_le_bytes(*len) as usize);
+            assert!(bundle::verify(bundle).is_some());
+            all.extend(bundle::decode(bundle).map(|item| item.payload[0].to_vec()));
+            rest = after;
+        }
+        all
+    }
+
+    #[test]
+    fn what_wraps_around_comes_out_in_order_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        let mut ring = Ring::create(&path, DATA).unwrap();
+        let (mut given, mut taken) = (0u32, 0u32);
+        for round in 0..500usize {
+            // Of many sizes, so that the end of the file is met in every way.
+            while append(&mut ring, &vec![given as u8; (given as usize * 37 + round) % 700]) {
+                given += 1;
+            }
+            assert!(ring.used() > ring.capacity() as u64 / 2);
+            let mut out = Vec::new();
+            let position = ring.take(&mut out, 1 + round * 7 % 3000);
+            for payload in payloads(&out) {
+                assert!(payload.iter().all(|&b| b == taken as u8));
+                taken += 1;
+            }
+            ring.release(position);
+        }
+        assert!(given > 2000 && taken < given);
+        // What a recovery sees: all that was not taken, and perhaps some that was.
+        let mut scan = Scan::open(&path).unwrap();
+        scan.at = DATA as u64;
+        let mut seen = Vec::new();
+        loop {
+            match scan.next().unwrap() {
+                Found::End => break,
+                Found::Frame { meta, .. } => seen.push(meta.sequence),
+                Found::Damage { .. } => {}
+            }
+        }
+        assert!((taken + 1..=given).all(|n| seen.contains(&u64::from(n))));
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_more_until_room_is_made_and_says_what_went() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ring = Ring::create(&dir.path().join("ring"), DATA).unwrap();
+        let mut given = 0;
+        while append(&mut ring, &[given; 200]) {
+            given += 1;
+        }
+        let mut dropped = Vec::new();
+        let records = [Record { queue: Queue(0), time_ns: 0, content: false, payload: &[0; 200] }];
+        let one = Transaction { records: &records, ..Default::default() };
+        ring.make_room(&Items::of(&one, 1).unwrap(), |item| dropped.push(item.payload[0][0]));
+        assert!(!dropped.is_empty() && append(&mut ring, &[given; 200]));
+        let mut out = Vec::new();
+        ring.take(&mut out, usize::MAX);
+        let left = payloads(&out).into_iter().map(|p| p[0]);
+        assert!(dropped.into_iter().chain(left).eq(0..=given));
+    }
 }

@@ -45,7 +45,11 @@ impl Scan {
     /// Errors: what the system says; `Unsupported` for a newer format; `InvalidData` when both copies of
     /// the header are damaged.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = place::open_read(path)?;
+        Self::of(place::open_read(path)?, path)
+    }
+
+    /// The same for a file that is open already; `path` is only for the words of an error.
+    pub(crate) fn of(file: File, path: &Path) -> io::Result<Self> {
         let end = file.metadata()?.len();
         let mut head = [0; FILE_HEADER];
         let mut got = 0;
@@ -104,7 +108,7 @@ impl Scan {
     /// A good frame at `at`, or how many bytes its trustworthy header claims, or nothing.
     fn frame_at(&mut self, at: u64) -> io::Result<Result<(Meta, usize), Option<u64>>> {
         let seal = self.seal;
-        let Some((meta, len)) = seal.open(self.view(at, FRAME_HEADER)?) else { return Ok(Err(None)) };
+        let Some((meta, len)) = seal.open(at, self.view(at, FRAME_HEADER)?) else { return Ok(Err(None)) };
         let whole = FRAME_HEADER + len;
         let bytes = self.view(at, whole)?;
         if bytes.len() == whole && Seal::holds(bytes, &bytes[FRAME_HEADER..]) {
@@ -143,7 +147,9 @@ impl Scan {
             let seal = self.seal;
             let bytes = self.view(at, WINDOW)?;
             let last = bytes.len() - FRAME_HEADER;
-            let hit = (0..=last).find(|&i| bytes[i] == MAGIC[0] && seal.open(&bytes[i..]).is_some());
+            let is_frame =
+                |&i: &usize| bytes[i] == MAGIC[0] && seal.open(at + i as u64, &bytes[i..]).is_some();
+            let hit = (0..=last).find(is_frame);
             match hit {
                 Some(i) => return Ok(at + i as u64),
                 None => at += last as u64 + 1,
@@ -154,5 +160,51 @@ impl Scan {
 
     pub(crate) fn seal(&self) -> Seal {
         self.seal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::frame::{Purpose, kind};
+
+    /// What a scan finds after `hurt` changed a file of `n` frames with payloads of 100 bytes.
+    fn found(n: u64, hurt: impl FnOnce(&mut Vec<u8>)) -> Vec<Found> {
+        let header = FileHeader::new(1, 0);
+        let mut bytes = header.encode(Purpose::Segment).to_vec();
+        for sequence in 1..=n {
+            let meta = Meta { kind: kind::RECORD, flags: 0, sequence, time_ns: 0 };
+            header.seal().push(&mut bytes, 0, meta, &[sequence as u8; 100]);
+        }
+        hurt(&mut bytes);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x"), bytes).unwrap();
+        let mut scan = Scan::open(&dir.path().join("x")).unwrap();
+        std::iter::from_fn(|| Some(scan.next().unwrap()).filter(|f| *f != Found::End)).collect()
+    }
+
+    fn frame(n: u64) -> Found {
+        let meta = Meta { kind: kind::RECORD, flags: 0, sequence: n, time_ns: 0 };
+        Found::Frame { at: 128 + (n - 1) * 136, meta, len: 100 }
+    }
+
+    #[test]
+    fn it_goes_on_at_the_next_good_frame() {
+        let at = 128 + 136;
+        let damage = |len| [frame(1), Found::Damage { at: at as u64, len }, frame(3)];
+        assert_eq!(found(3, |_| ()), [frame(1), frame(2), frame(3)]);
+        assert_eq!(found(3, |b| b[at + 50] ^= 1), damage(136), "a payload: its header says where it ends");
+        assert_eq!(found(3, |b| b[at + 9] ^= 1), damage(136), "a header: searched for");
+        assert_eq!(found(3, |b| drop(b.drain(at..at + 136))).len(), 2, "what moved is no frame any more");
+        assert_eq!(found(3, |b| b.truncate(at + 7)), [frame(1), Found::Damage { at: at as u64, len: 7 }]);
+    }
+
+    #[test]
+    fn a_hole_larger_than_the_window_is_crossed() {
+        let n = 6 * WINDOW as u64 / 136;
+        let (from, to) = (128 + 136 * 10, 128 + 136 * (n as usize - 10));
+        let all = found(n, |b| b[from..to].fill(MAGIC[0]));
+        assert_eq!(all[10], Found::Damage { at: from as u64, len: (to - from) as u64 });
+        assert_eq!((all.len(), all[11]), (21, frame(n - 9)));
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crc32c::{crc32c, crc32c_append};
+
 use super::frame::{Meta, kind};
 use super::place;
 use super::queue::{Tally, lock};
@@ -73,13 +75,22 @@ impl Starts {
         self.open_bytes -= gone.map_or(0, |o| o.payload.len() as u64);
     }
 
-    /// Adds a begin, an end or a transaction, unless its sequence is there already.
-    pub(crate) fn push(&mut self, meta: Meta, payload: &[u8]) {
+    /// Adds a begin, an end or a transaction, unless its sequence is there already; `sum` as in `Tail::push`.
+    pub(crate) fn push(&mut self, meta: Meta, payload: &[u8], sum: u32) {
         if meta.sequence > self.tail.last_sequence {
             self.note(meta, payload);
-            self.grown += payload.len() as u64 + 36;
-            self.tail.push(meta, [payload, &[]]);
+            self.grown = self.grown.saturating_add(payload.len() as u64 + 36);
+            self.tail.push(meta, [payload, &[]], sum);
         }
+    }
+
+    /// As `Tail::restore`. Closed segments may be gone as well: a checkpoint writes again what they said.
+    pub(crate) fn restore(&mut self) -> io::Result<bool> {
+        let gone = self.tail.restore()?;
+        if gone {
+            self.grown = u64::MAX;
+        }
+        Ok(gone)
     }
 
     pub(crate) fn wants_checkpoint(&self) -> bool {
@@ -95,7 +106,8 @@ impl Starts {
         open.sort_by_key(|(_, o)| o.sequence);
         for (key, o) in open {
             let meta = Meta { kind: kind::BEGIN, flags: 0, sequence: o.sequence, time_ns: o.time_ns };
-            self.tail.push_again(meta, [&key.0, &o.payload]);
+            let sum = crc32c_append(crc32c(&key.0), &o.payload);
+            self.tail.push_again(meta, [&key.0, &o.payload], sum);
         }
         // Only one checkpoint for so much growth, also when the disk refuses this one half way.
         self.grown = 0;
@@ -114,7 +126,7 @@ impl Starts {
             match done.file.sync_data() {
                 Ok(()) => self.tail.was_synced(&done),
                 Err(e) => {
-                    self.tail.distrust(done.number)?;
+                    self.tail.distrust(done.number);
                     return Err(e);
                 }
             }

@@ -11,9 +11,10 @@ use super::lane::names_of;
 use super::place;
 use super::queue::{Segment, believable};
 use super::reader::oldest_time;
-use super::record::{Lost, Waiting};
+use super::record::{Loss, Lost, Waiting};
 use super::ring::DATA;
 use super::scan::{Found, Scan};
+use super::totals::{self, Total};
 
 /// One lane as it is on disk.
 #[derive(Debug, Clone)]
@@ -41,6 +42,15 @@ pub struct QueueStatus {
     pub lost: Lost,
     /// Damaged places in its segments right now.
     pub damaged: u64,
+}
+
+impl QueueStatus {
+    /// What it comes to when what waits will never be delivered.
+    fn purged(&self) -> Total {
+        let mut lost = self.lost;
+        lost.add(Loss::Purged, self.waiting.records);
+        Total { delivered: self.delivered, lost }
+    }
 }
 
 /// Bytes of a segment that are no frame.
@@ -201,7 +211,8 @@ fn check_file(file: &Path, all: &mut Vec<Damage>) -> io::Result<()> {
     }
 }
 
-/// Removes every lane that nobody owns, delivered or not, and returns their names.
+/// Removes every lane that nobody owns, delivered or not, and returns their names. What was not delivered is
+/// lost and counted so in `totals`, except in lanes that can't be read (a newer version wrote them).
 ///
 /// Errors: the disk's; lanes before the failing one are gone.
 pub fn purge(dir: &Path) -> io::Result<Vec<String>> {
@@ -216,6 +227,9 @@ pub fn purge(dir: &Path) -> io::Result<Vec<String>> {
         }
         let lock_file = place::open_or_create(&lock_path)?;
         if place::try_lock(&lock_file)? && place::is_same(&lock_file, &lock_path) {
+            let queues = queues_of(&lane).unwrap_or_default().into_iter();
+            let sums: Vec<_> = queues.map(|q| (q.name.clone(), q.purged())).collect();
+            totals::absorb(dir, &name, &sums)?;
             fs::remove_dir_all(&lane)?;
             gone.push(name);
         }

@@ -16,6 +16,7 @@ use super::record::Loss;
 use super::scan::{Found, Scan};
 use super::starts::Starts;
 use super::tail::Tail;
+use super::totals::Total;
 
 pub(crate) struct Store {
     pub(crate) tails: Vec<Tail>,
@@ -24,6 +25,8 @@ pub(crate) struct Store {
     parents: Vec<PathBuf>,
     /// Bytes in the whole directory, and when they were last counted.
     pub(crate) usage: (u64, Option<Instant>),
+    /// When it was last made sure that nobody removed what is being written.
+    pub(crate) looked: Instant,
     /// Where a drain copies the ring to.
     pub(crate) scratch: Vec<u8>,
 }
@@ -40,10 +43,15 @@ impl Store {
         let starts_dir = dir.join("starts");
         place::private_dir(&starts_dir).map_err(io::Error::other)?;
         let (starts, transactions) = Starts::open(&starts_dir, limit, tally.clone())?;
-        let lanes = dir.parent().map(Path::to_owned);
-        let root = lanes.as_deref().and_then(Path::parent).map(Path::to_owned);
-        let parents = [Some(dir.to_owned()), lanes, root].into_iter().flatten().collect();
-        let mut store = Self { tails, starts, parents, usage: (0, None), scratch: Vec::new() };
+        let mut store = Self {
+            tails,
+            starts,
+            parents: Vec::new(),
+            usage: (0, None),
+            looked: Instant::now(),
+            scratch: Vec::new(),
+        };
+        store.made_again(dir);
         let mut headers = HashMap::new();
         transactions.iter().for_each(|bundle| note_headers(bundle, &mut headers));
         for bundle in transactions {
@@ -62,13 +70,22 @@ impl Store {
         }
     }
 
+    /// The same for what a drain took from the ring: bundles, each behind its length.
+    pub(crate) fn apply_all(&mut self, mut bundles: &[u8]) {
+        while let Some((len, rest)) = bundles.split_first_chunk::<4>() {
+            let (bundle, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*len) as usize));
+            self.apply(bundle, None);
+            bundles = rest;
+        }
+    }
+
     pub(crate) fn apply_item(&mut self, item: &Item<'_>, headers: Option<&HashMap<u32, Vec<u8>>>) {
         let meta =
             Meta { kind: item.kind, flags: item.flags, sequence: item.sequence, time_ns: item.time_ns };
         if item.queue == STARTS {
             match item.payload {
-                [whole, []] => self.starts.push(meta, whole),
-                pieces => self.starts.push(meta, &pieces.concat()),
+                [whole, []] => self.starts.push(meta, whole, item.crc),
+                pieces => self.starts.push(meta, &pieces.concat(), item.crc),
             }
             return;
         }
@@ -80,7 +97,7 @@ impl Store {
                     let Some(header) = headers.get(&item.tag) else { return };
                     tail.set_header(header);
                 }
-                tail.push(meta, item.payload);
+                tail.push(meta, item.payload, item.crc);
             }
             _ => {}
         }
@@ -122,12 +139,35 @@ impl Store {
         self.starts.tail.flush()
     }
 
+    /// There are new names in the lane's directory, and perhaps in those above it.
+    pub(crate) fn made_again(&mut self, dir: &Path) {
+        self.parents.extend(dir.ancestors().take(3).map(Path::to_owned));
+    }
+
+    /// Makes again what somebody removed below the lane's directory; says whether there was something.
+    pub(crate) fn restore(&mut self) -> io::Result<bool> {
+        let mut gone = false;
+        for tail in &mut self.tails {
+            gone |= tail.restore()?;
+        }
+        gone |= self.starts.restore()?;
+        Ok(gone)
+    }
+
     pub(crate) fn newest_time_ns(&self) -> u64 {
         self.tails.iter().chain([&self.starts.tail]).map(|t| t.last_time_ns).max().unwrap_or(0)
     }
 
     pub(crate) fn shared(&self, queue: usize) -> Option<Arc<QueueShared>> {
         self.tails.get(queue).map(|t| t.shared.clone())
+    }
+
+    /// What each queue has delivered and lost.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = Total> {
+        self.tails.iter().map(|t| {
+            let cursor = lock(&t.shared.state).cursor;
+            Total { delivered: cursor.delivered, lost: cursor.lost }
+        })
     }
 
     /// Everything accepted is settled, and nothing is open.
@@ -187,7 +227,7 @@ fn sync_once(store: &Mutex<Store>) -> io::Result<()> {
             Err(_) if failed.contains(&queue) => {}
             Err(e) => {
                 failed.push(queue);
-                tail.distrust(unsynced.number)?;
+                tail.distrust(unsynced.number);
                 result = Err(e);
             }
         }

@@ -3,6 +3,8 @@
 //! A segment is planned (number, salt, header) when its first frame comes and made when it is written, so
 //! that adding a frame can't fail. What could not be written stays in memory and is tried again.
 
+mod rescue;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -13,11 +15,10 @@ use std::sync::atomic::Ordering;
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::frame::{FILE_HEADER, FLAG_CONTENT, FRAME_HEADER, FileHeader, Meta, Purpose, Seal, kind};
+use super::frame::{FILE_HEADER, FLAG_CONTENT, FRAME_HEADER, FileHeader, Meta, Purpose, Seal, kind, sum_of};
 use super::place;
 use super::queue::{QueueShared, Tally, lock};
 use super::record::Loss;
-use super::scan::{Found, Scan};
 
 /// The largest buffer that is kept.
 const SPARE: usize = 1 << 20;
@@ -115,7 +116,7 @@ impl Tail {
         let mut bytes = file_header.encode(Purpose::Segment).to_vec();
         for _ in 0..2 {
             let meta = Meta { kind: kind::HEADER, flags: 0, sequence: 0, time_ns: 0 };
-            seal.push(&mut bytes, meta, &self.header);
+            seal.push(&mut bytes, 0, meta, &self.header);
         }
         self.plan = Some(Plan { number, seal, first_sequence, len: bytes.len() as u64 });
         self.chunks.push_back(Chunk {
@@ -132,19 +133,21 @@ impl Tail {
     }
 
     /// Adds a frame, unless the queue has its sequence already (a ring that is recovered).
-    pub(crate) fn push(&mut self, meta: Meta, payload: [&[u8]; 2]) {
+    /// `sum` is the payload's part of the frame's sum, as whoever made the payload computed it.
+    pub(crate) fn push(&mut self, meta: Meta, payload: [&[u8]; 2], sum: u32) {
         if meta.sequence > self.last_sequence {
-            self.push_again(meta, payload);
+            self.push_again(meta, payload, sum);
         }
     }
 
     /// Says in the queue that `count` records, the last of them `sequence`, never came.
     pub(crate) fn push_lost(&mut self, sequence: u64, count: u64, reason: Loss) {
         let meta = Meta { kind: kind::LOST, flags: 0, sequence, time_ns: self.last_time_ns };
-        self.push(meta, [&[reason as u8], &count.to_le_bytes()]);
+        let (reason, count) = ([reason as u8], count.to_le_bytes());
+        self.push(meta, [&reason, &count], crc32c_append(crc32c(&reason), &count));
     }
 
-    pub(crate) fn push_again(&mut self, meta: Meta, payload: [&[u8]; 2]) {
+    pub(crate) fn push_again(&mut self, meta: Meta, payload: [&[u8]; 2], sum: u32) {
         let len = payload[0].len() + payload[1].len();
         let whole = (FRAME_HEADER + len) as u64;
         let full = |p: &Plan| p.len + whole > self.limit && p.len > FILE_HEADER as u64 + 1024;
@@ -166,8 +169,7 @@ impl Tail {
             });
         }
         let Some(chunk) = self.chunks.back_mut() else { return };
-        let crc = crc32c_append(crc32c(payload[0]), payload[1]);
-        chunk.bytes.extend_from_slice(&plan.seal.header(meta, len, crc));
+        chunk.bytes.extend_from_slice(&plan.seal.header(plan.len, meta, len, sum));
         chunk.bytes.extend_from_slice(payload[0]);
         chunk.bytes.extend_from_slice(payload[1]);
         chunk.last_sequence = chunk.last_sequence.max(meta.sequence);
@@ -192,7 +194,8 @@ impl Tail {
         self.chunks.iter().map(|c| c.bytes.len() as u64).sum()
     }
 
-    /// Writes what has gathered. After an error nothing is forgotten; the next call tries again.
+    /// Writes what has gathered. After an error nothing is forgotten; the next call tries again, after
+    /// `NotFound` (somebody removed the directory) behind a `restore`.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.make_files()?;
         while let Some(chunk) = self.chunks.front() {
@@ -200,10 +203,7 @@ impl Tail {
                 match e.kind() {
                     // The same bytes at the same place, once there is space.
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {}
-                    io::ErrorKind::NotFound => {
-                        place::private_dir(&self.dir).map_err(io::Error::other)?;
-                        self.replant();
-                    }
+                    io::ErrorKind::NotFound => self.replant(),
                     // The file itself may be the trouble (a bad block, a size limit): go on in another.
                     _ => self.replant(),
                 }
@@ -240,12 +240,14 @@ impl Tail {
             self.begin_segment(chunk.first_sequence.max(first_in(&chunk)));
             let skip = if chunk.offset == 0 { FILE_HEADER } else { 0 };
             let mut rest = chunk.bytes.get(skip..).unwrap_or_default();
-            while let Some((meta, len)) = chunk.seal.open(rest) {
+            let mut at = chunk.offset + skip as u64;
+            while let Some((meta, len)) = chunk.seal.open(at, rest) {
                 let Some(payload) = rest.get(FRAME_HEADER..FRAME_HEADER + len) else { break };
-                if meta.kind != kind::HEADER {
-                    self.push_again(meta, [payload, &[]]);
+                if let Some(sum) = sum_of(meta.kind, payload).filter(|_| meta.kind != kind::HEADER) {
+                    self.push_again(meta, [payload, &[]], sum);
                 }
                 rest = &rest[FRAME_HEADER + len..];
+                at += (FRAME_HEADER + len) as u64;
             }
         }
         self.header = current;
@@ -269,72 +271,13 @@ impl Tail {
         self.files.retain(|f| f.synced < f.len || f.number == active);
     }
 
-    /// After a failed `fdatasync` the kernel may have dropped the pages and forgotten the error: the same
-    /// descriptor is never synced again. What was not safe yet is read back (the cache still has it, and the
-    /// sums tell if not) and written to new segments; the old ones end where they were safe.
-    pub(crate) fn distrust(&mut self, number: u64) -> io::Result<()> {
-        let doubtful: Vec<Written> = self
-            .files
-            .iter()
-            .position(|f| f.number == number)
-            .map(|at| self.files.split_off(at).into())
-            .unwrap_or_default();
-        let current = self.header.clone();
-        let later = std::mem::take(&mut self.chunks);
-        for old in &doubtful {
-            let mut scan = match Scan::open(&self.dir.join(place::segment_name(old.number))) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                scan => scan?,
-            };
-            scan.end = old.len;
-            let mut begun = false;
-            loop {
-                match scan.next()? {
-                    Found::End => break,
-                    Found::Frame { at, meta, len } if meta.kind == kind::HEADER => {
-                        self.header = scan.payload(at, len)?.into();
-                    }
-                    Found::Frame { at, meta, len } if at >= old.synced => {
-                        if !begun {
-                            self.begin_segment(meta.sequence);
-                            begun = true;
-                        }
-                        let payload = scan.payload(at, len)?.to_vec();
-                        self.push_again(meta, [&payload, &[]]);
-                    }
-                    _ => {}
-                }
-            }
-            // Best effort: readers go by the next segment's first sequence in any case.
-            let _ = old.file.set_len(old.synced);
-            lock(&self.shared.state).retract(old.number, old.synced);
-        }
-        // What waited behind goes behind again, under a salt and a number of its own.
-        let rewritten = std::mem::replace(&mut self.chunks, later);
-        self.header = current;
-        self.replant();
-        for chunk in rewritten.into_iter().rev() {
-            self.chunks.push_front(chunk);
-        }
-        if self.chunks.is_empty() {
-            self.plan = None;
-        }
-        Ok(())
-    }
-
     /// Makes the files for what `flush` will write.
     fn make_files(&mut self) -> io::Result<()> {
         for chunk in &self.chunks {
             if chunk.offset > 0 || self.files.iter().any(|f| f.number == chunk.number) {
                 continue;
             }
-            let file = match place::open_or_create(&self.dir.join(place::segment_name(chunk.number))) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    place::private_dir(&self.dir).map_err(io::Error::other)?;
-                    return Err(e);
-                }
-                file => Arc::new(file?),
-            };
+            let file = Arc::new(place::open_or_create(&self.dir.join(place::segment_name(chunk.number)))?);
             self.files.push_back(Written { number: chunk.number, file, len: 0, synced: 0 });
             self.dir_changed = true;
         }
@@ -344,5 +287,9 @@ impl Tail {
 
 fn first_in(chunk: &Chunk) -> u64 {
     let skip = if chunk.offset == 0 { usize::MAX } else { 0 };
-    chunk.bytes.get(skip..).and_then(|b| chunk.seal.open(b)).map_or(0, |(meta, _)| meta.sequence)
+    chunk
+        .bytes
+        .get(skip..)
+        .and_then(|b| chunk.seal.open(chunk.offset, b))
+        .map_or(0, |(meta, _)| meta.sequence)
 }

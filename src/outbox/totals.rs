@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::cursor::CursorFile;
 use super::place;
 use super::record::Lost;
 
@@ -55,25 +54,21 @@ fn read(root: &Path) -> io::Result<(BTreeMap<String, Total>, Vec<String>)> {
     Ok((queues, lanes))
 }
 
-/// Adds a lane that is about to be removed. Doing it twice counts it once.
-pub(crate) fn absorb(root: &Path, lane: &str, dir: &Path, names: &[String]) -> io::Result<()> {
+/// Adds what the queues of a lane that is about to be removed come to. Doing it twice counts it once.
+pub(crate) fn absorb(root: &Path, lane: &str, sums: &[(String, Total)]) -> io::Result<()> {
     let lock_file = place::open_or_create(&root.join("totals.lock"))?;
     place::lock(&lock_file)?;
     let (mut queues, mut lanes) = read(root)?;
     if lanes.iter().any(|l| l == lane) {
         return Ok(());
     }
-    let mut something = false;
-    for name in names {
-        let cursor = CursorFile::peek(&dir.join(name).join("cursor"))?.unwrap_or_default();
-        something |= cursor.sequence > 0;
-        let total: &mut Total = queues.entry(name.clone()).or_default();
-        total.delivered += cursor.delivered;
-        total.lost.merge(&cursor.lost);
-        keep_dead_letters(root, lane, dir, name)?;
-    }
-    if !something {
+    if sums.iter().all(|(_, sum)| *sum == Total::default()) {
         return Ok(());
+    }
+    for (name, sum) in sums {
+        let total = queues.entry(name.clone()).or_default();
+        total.delivered += sum.delivered;
+        total.lost.merge(&sum.lost);
     }
     lanes.retain(|l| root.join("lanes").join(l).exists());
     lanes.push(lane.to_owned());
@@ -97,7 +92,7 @@ pub(crate) fn absorb(root: &Path, lane: &str, dir: &Path, names: &[String]) -> i
 }
 
 /// Dead letters outlive their lane in `DIR/dead`, the newest sixteen files of them.
-fn keep_dead_letters(root: &Path, lane: &str, dir: &Path, queue: &str) -> io::Result<()> {
+pub(crate) fn keep_dead_letters(root: &Path, lane: &str, dir: &Path, queue: &str) -> io::Result<()> {
     let from = dir.join(queue).join("dead.seg");
     if !from.exists() {
         return Ok(());

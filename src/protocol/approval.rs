@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::frame::{Answer, Call, RequestId};
 use super::wire::{ApprovalParams, Resolved, read, some, text};
-use super::{Now, Observer, bounded, seconds};
+use super::{Ended, Now, Observer, bounded, seconds};
 use crate::fact::vocabulary::{ApprovalRequested, ApprovalResolved};
 use crate::fact::{Class, Kind, Point, Text};
 
@@ -33,7 +33,11 @@ impl Question {
     fn of(method: &str, params: &ApprovalParams<'_>) -> Option<Question> {
         let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
         let in_network = |value: &Option<Value>| {
-            value.as_ref().and_then(|it| it.get("network")).and_then(|it| it.get("enabled")).and_then(Value::as_bool)
+            value
+                .as_ref()
+                .and_then(|it| it.get("network"))
+                .and_then(|it| it.get("enabled"))
+                .and_then(Value::as_bool)
                 == Some(true)
         };
         Some(match method {
@@ -46,7 +50,11 @@ impl Question {
             },
             "item/permissions/requestApproval" => {
                 let network = in_network(&params.permissions);
-                let files = params.permissions.as_ref().and_then(|it| it.get("fileSystem")).is_some_and(|it| !it.is_null());
+                let files = params
+                    .permissions
+                    .as_ref()
+                    .and_then(|it| it.get("fileSystem"))
+                    .is_some_and(|it| !it.is_null());
                 Question {
                     subject: "permissions",
                     tool: "permissions",
@@ -90,7 +98,8 @@ impl Observer {
     pub(super) fn server_asked(&mut self, connection: u64, now: Now, call: &Call<'_>, id: &RequestId) {
         let params: ApprovalParams<'_> = read(call.params);
         let Some(question) = Question::of(&call.method, &params) else { return };
-        let turn = some(&params.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
+        let turn =
+            some(&params.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
         let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
         let commands = self.capture.allows(Class::Content(Kind::Arguments));
         let command = params.command.filter(|_| commands).map(|raw| bounded(raw.get(), 16_384));
@@ -115,7 +124,9 @@ impl Observer {
             turn,
             call: some(&params.item_id).map(str::to_owned),
             subject: question.subject,
-            asked: params.started_at_ms.map_or(now.observed, |ms| (ms.max(0) as u64).saturating_mul(1_000_000)),
+            asked: params
+                .started_at_ms
+                .map_or(now.observed, |ms| (ms.max(0) as u64).saturating_mul(1_000_000)),
         };
         let limit = self.limits.requests;
         let Some(state) = self.connections.get_mut(&connection) else { return };
@@ -128,11 +139,11 @@ impl Observer {
     pub(super) fn server_answered(&mut self, connection: u64, now: Now, id: &RequestId, answer: &Answer<'_>) {
         let state = self.connections.get_mut(&connection);
         let Some(approval) = state.and_then(|state| state.approvals.remove(id)) else { return };
-        let (decision, resolution) = match answer {
+        let decided = match answer {
             Answer::Result(result) => decision(result),
             Answer::Error(_) => ("aborted", "none"),
         };
-        self.resolve(connection, now, id, &approval, decision, resolution, "user");
+        self.resolve(connection, now, id, &approval, decided, Ok("user"));
     }
 
     /// The server says a question is settled; one that nobody answered was given up.
@@ -140,30 +151,29 @@ impl Observer {
         let Some(id) = notice.request_id.and_then(RequestId::parse) else { return };
         let state = self.connections.get_mut(&connection);
         if let Some(approval) = state.and_then(|state| state.approvals.remove(&id)) {
-            self.resolve(connection, now, &id, &approval, "aborted", "none", "none");
+            self.resolve(connection, now, &id, &approval, ("aborted", "none"), Err(None));
         }
     }
 
     /// Nobody is left to answer.
-    pub(super) fn abort_approvals(&mut self, connection: u64, now: Now) {
+    pub(super) fn abort_approvals(&mut self, connection: u64, now: Now, ended: Ended) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let mut open: Vec<_> = std::mem::take(&mut state.approvals).into_iter().collect();
         open.sort_by_key(|(_, approval)| approval.asked);
         for (id, approval) in open {
-            self.resolve(connection, now, &id, &approval, "aborted", "none", "none");
+            self.resolve(connection, now, &id, &approval, ("aborted", "none"), Err(Some(ended)));
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // they are the answer's parts, used once
+    // Who decided, or why nobody did.
     fn resolve(
         &self,
         connection: u64,
         now: Now,
         id: &RequestId,
         approval: &Approval,
-        decision: &'static str,
-        resolution: &'static str,
-        source: &'static str,
+        (decision, resolution): (&'static str, &'static str),
+        by: Result<&'static str, Option<Ended>>,
     ) {
         let fact = ApprovalResolved {
             thread_id: approval.thread.as_deref().map(Text::from),
@@ -174,7 +184,8 @@ impl Observer {
             subject: approval.subject.into(),
             decision: decision.into(),
             resolution: resolution.into(),
-            source: source.into(),
+            source: by.unwrap_or("none").into(),
+            end_reason: by.err().flatten().map(|ended| ended.as_str().into()),
             wait_s: Some(seconds(now.observed.saturating_sub(approval.asked))),
         };
         let place = approval.turn.as_deref().and_then(|turn| self.place_of_turn(turn));
@@ -196,7 +207,9 @@ fn decision(result: &RawValue) -> (&'static str, &'static str) {
     let decision = value.get("decision");
     let (word, inner) = match decision {
         Some(Value::String(word)) => (word.as_str(), None),
-        Some(Value::Object(map)) => map.iter().next().map_or(("", None), |(word, inner)| (word.as_str(), Some(inner))),
+        Some(Value::Object(map)) => {
+            map.iter().next().map_or(("", None), |(word, inner)| (word.as_str(), Some(inner)))
+        }
         _ => ("", None),
     };
     match word {
@@ -204,7 +217,9 @@ fn decision(result: &RawValue) -> (&'static str, &'static str) {
         "acceptForSession" => ("approved", "session_approval"),
         "acceptWithExecpolicyAmendment" => ("approved", "exec_policy_amendment"),
         "applyNetworkPolicyAmendment" => {
-            let action = inner.and_then(|inner| inner.pointer("/network_policy_amendment/action")).and_then(Value::as_str);
+            let action = inner
+                .and_then(|inner| inner.pointer("/network_policy_amendment/action"))
+                .and_then(Value::as_str);
             (if action == Some("deny") { "denied" } else { "approved" }, "network_policy_amendment")
         }
         "decline" => ("denied", "none"),
@@ -225,13 +240,25 @@ mod tests {
         for (json, expected) in [
             (r#"{"decision":"accept"}"#, ("approved", "none")),
             (r#"{"decision":"acceptForSession"}"#, ("approved", "session_approval")),
-            (r#"{"decision":{"acceptWithExecpolicyAmendment":{"execpolicy_amendment":["ls"]}}}"#, ("approved", "exec_policy_amendment")),
-            (r#"{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"deny","host":"h"}}}}"#, ("denied", "network_policy_amendment")),
-            (r#"{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"allow","host":"h"}}}}"#, ("approved", "network_policy_amendment")),
+            (
+                r#"{"decision":{"acceptWithExecpolicyAmendment":{"execpolicy_amendment":["ls"]}}}"#,
+                ("approved", "exec_policy_amendment"),
+            ),
+            (
+                r#"{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"deny","host":"h"}}}}"#,
+                ("denied", "network_policy_amendment"),
+            ),
+            (
+                r#"{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"allow","host":"h"}}}}"#,
+                ("approved", "network_policy_amendment"),
+            ),
             (r#"{"decision":"decline"}"#, ("denied", "none")),
             (r#"{"decision":"cancel"}"#, ("aborted", "none")),
             (r#"{"permissions":{},"scope":"turn"}"#, ("denied", "none")),
-            (r#"{"permissions":{"network":{"enabled":true}},"scope":"session"}"#, ("approved", "session_approval")),
+            (
+                r#"{"permissions":{"network":{"enabled":true}},"scope":"session"}"#,
+                ("approved", "session_approval"),
+            ),
             (r#"{"permissions":{"network":{"enabled":true}},"scope":"turn"}"#, ("approved", "none")),
             ("17", ("aborted", "none")),
         ] {

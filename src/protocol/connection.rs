@@ -10,8 +10,8 @@ use super::frame::RequestId;
 use super::wire::{InitializeParams, InitializeResult, read, some, text};
 use super::{Ended, Now, Observer, Sender, Transport, bounded};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{ConnectionEnd, ConnectionStart};
-use crate::fact::{End, Ends, Envelope, Starts, Text};
+use crate::fact::vocabulary::{AccountChanged, ConnectionEnd, ConnectionStart};
+use crate::fact::{End, Ends, Envelope, Point, Starts, Text};
 
 /// One connection.
 #[derive(Debug, Default)]
@@ -59,6 +59,7 @@ impl Asked {
                 | "plugin/uninstall"
                 | "config/value/write"
                 | "config/batchWrite"
+                | "externalAgentConfig/import"
         )
     }
 
@@ -146,6 +147,7 @@ impl Observer {
             &asked.at.to_string(),
         ]);
         let span_id = ids::span_id(trace, SpanKind::Connection, &connection.to_string(), "");
+        self.home = some(&result.codex_home).map(|home| bounded(home, 1024).to_owned()).or(self.home.take());
         let capture = self.capture;
         let Some(state) = self.connections.get_mut(&connection) else { return };
         state.opted_out_of_turn_started = opted_out.contains(&"turn/started");
@@ -184,16 +186,21 @@ impl Observer {
         state.span = Some(start.start(&envelope, capture));
     }
 
+    pub(super) fn account_changed(&mut self, connection: u64, now: Now, mode: Option<&str>) {
+        let mode = mode.map(|mode| bounded(mode, 64).to_ascii_lowercase().into());
+        let fact = AccountChanged { connection_id: connection, auth_mode: mode };
+        fact.emit(&self.envelope(now, None), self.capture);
+    }
+
     /// A connection ended. Turns end with it where the server process does: always over stdio.
     pub fn end(&mut self, connection: u64, t_us: u64, ended: Ended) {
         self.last_ns = self.last_ns.max(t_us.saturating_mul(1_000));
         let now = Now::at(t_us, None);
-        self.abort_approvals(connection, now);
+        self.abort_approvals(connection, now, ended);
         let Some(state) = self.connections.remove(&connection) else { return };
-        let server_is_gone =
-            matches!(state.transport, Transport::Stdio) || ended != Ended::ClientClosed;
+        let server_is_gone = matches!(state.transport, Transport::Stdio) || ended != Ended::ClientClosed;
         if server_is_gone {
-            self.close_turns(now, Some(connection));
+            self.close_turns(now, Some(connection), ended);
         }
         if let Some(span) = state.span {
             let end = End { time: now.time, observed: now.observed, ..End::default() };
@@ -207,7 +214,7 @@ impl Observer {
         for connection in self.connections.keys().copied().collect::<Vec<_>>() {
             self.end(connection, t_us, ended);
         }
-        self.close_turns(Now::at(t_us, None), None);
+        self.close_turns(Now::at(t_us, None), None, ended);
     }
 }
 
@@ -229,7 +236,8 @@ impl<'a> UserAgent<'a> {
             Some((name, version)) => (Some(name), Some(version)),
             None => (None, None),
         };
-        let (os, arch) = match rest.split_once(')').map(|(inside, _)| inside).and_then(|i| i.split_once("; ")) {
+        let (os, arch) = match rest.split_once(')').map(|(inside, _)| inside).and_then(|i| i.split_once("; "))
+        {
             Some((os, arch)) => (Some(os), Some(arch)),
             None => (None, None),
         };
@@ -247,7 +255,8 @@ mod tests {
 
     #[test]
     fn the_server_says_its_version_and_system_in_its_user_agent() {
-        let agent = UserAgent::parse("codex_vscode/0.169.0 (Debian 12.0.0; x86_64) dumb (codex_vscode; 1.2.3)");
+        let agent =
+            UserAgent::parse("codex_vscode/0.169.0 (Debian 12.0.0; x86_64) dumb (codex_vscode; 1.2.3)");
         assert_eq!(
             agent,
             UserAgent {

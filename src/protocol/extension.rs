@@ -1,18 +1,19 @@
 //! Hooks, guardian, goals, skills, apps, plugins and imports: what extends the agent.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-
 use serde_json::Value;
 use tracing::Span;
 
 use super::connection::Asked;
 use super::frame::Answer;
-use super::wire::{GoalNotice, GuardianNotice, HookNotice, HookRun, ImportNotice, Input, some, text};
+use super::known::{Plugin, Use, plugin_parts};
+use super::wire::{
+    Elicitation, GoalNotice, GuardianNotice, HookNotice, HookRun, ImportNotice, Input, some, text,
+};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{
-    AppMentioned, GoalChanged, GuardianReviewed, HookEnd, HookStart, ImportCompleted, PluginInstallFailed,
-    PluginStateChanged, PluginUsed, SkillInvoked,
+    AppMentioned, GoalChanged, GuardianReviewed, HookEnd, HookStart, ImportCompleted, ImportFailed,
+    PluginInstallFailed, PluginStateChanged, PluginUsed, SkillInvoked, ToolElicited,
 };
 use crate::fact::{End, Ends, Envelope, Point, Starts, Text};
 
@@ -22,43 +23,6 @@ pub(super) struct OpenHook {
     span: Span,
     turn: String,
     started: u64,
-}
-
-/// What the stream said of skills and plugins, and which apps a turn's prompt named.
-#[derive(Debug, Default)]
-pub(super) struct Catalogue {
-    skills: BTreeMap<String, Skill>,
-    plugins: BTreeMap<String, Plugin>,
-    mentioned: VecDeque<(String, String)>,
-    runs: HashMap<String, u64>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Skill {
-    scope: Option<String>,
-    path: Option<String>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Plugin {
-    remote_id: Option<String>,
-    has_skills: Option<bool>,
-    mcp_servers: Option<u64>,
-    connectors: Vec<String>,
-}
-
-/// What a prompt names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Use {
-    Skill { name: String, path: Option<String> },
-    App { id: String, name: Option<String> },
-    Plugin(String),
-}
-
-impl Catalogue {
-    pub fn mentioned(&self, turn: &str, connector: &str) -> bool {
-        self.mentioned.iter().any(|(of, id)| of == turn && id == connector)
-    }
 }
 
 impl Observer {
@@ -74,7 +38,9 @@ impl Observer {
             let (name, path) = (some(&part.name), some(&part.path));
             match (text(&part.kind), path) {
                 ("skill", _) => {
-                    if let Some(name) = name {
+                    let exists =
+                        |name: &&str| !self.catalogue.skills_listed || self.catalogue.skill(name).is_some();
+                    if let Some(name) = name.filter(exists) {
                         let path = path.map(|path| bounded(path, 1024).to_owned());
                         uses.push(Use::Skill { name: bounded(name, 256).to_owned(), path });
                     }
@@ -89,7 +55,7 @@ impl Observer {
                 }
                 ("text", _) => {
                     for name in dollar_names(text(&part.text)) {
-                        if self.catalogue.skills.contains_key(name) {
+                        if self.catalogue.skill(name).is_some() {
                             uses.push(Use::Skill { name: name.to_owned(), path: None });
                         }
                     }
@@ -128,16 +94,20 @@ impl Observer {
                 Use::Skill { name, path } => {
                     let known = self.catalogue.skills.get(name);
                     let path = path.as_deref().or(known.and_then(|skill| skill.path.as_deref()));
+                    let id = path.and_then(|path| {
+                        self.catalogue.skill_id(self.home.as_deref(), self.files, name, path)
+                    });
                     SkillInvoked {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
                         skill_name: name.as_str().into(),
+                        skill_id: id.map(Text::from),
+                        plugin_id: known.and_then(|skill| skill.plugin.as_deref()).map(Text::from),
                         invocation_type: Some("explicit".into()),
                         scope: known.and_then(|skill| skill.scope.as_deref()).map(Text::from),
                         model: model.clone(),
                         product_client_id: product.clone(),
                         path: path.map(Text::from),
-                        ..SkillInvoked::default()
                     }
                     .emit(&envelope, self.capture);
                 }
@@ -146,7 +116,12 @@ impl Observer {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
                         connector_id: Some(id.as_str().into()),
-                        app_name: name.as_deref().map(Text::from),
+                        app_name: self
+                            .catalogue
+                            .apps
+                            .get(id)
+                            .or(name.as_ref())
+                            .map(|name| name.as_str().into()),
                         invocation_type: Some("explicit".into()),
                         model: model.clone(),
                         product_client_id: product.clone(),
@@ -168,8 +143,9 @@ impl Observer {
                         plugin_name: Some(name.into()),
                         marketplace: marketplace.map(Text::from),
                         has_skills: plugin.has_skills,
-                        mcp_server_count: plugin.mcp_servers,
+                        mcp_server_count: plugin.mcp_servers.as_ref().map(|servers| servers.len() as u64),
                         connector_ids: plugin.connectors.iter().map(String::as_str).collect(),
+                        mcp_servers: plugin.mcp_servers.iter().flatten().map(String::as_str).collect(),
                         model: model.clone(),
                         product_client_id: product.clone(),
                     }
@@ -182,22 +158,29 @@ impl Observer {
     /// Answers that tell of skills and plugins.
     pub(super) fn extension_answered(&mut self, method: &str, now: Now, asked: &Asked, answer: &Answer<'_>) {
         let result = match answer {
-            Answer::Result(result) if method.starts_with("skills/") || method.starts_with("plugin/") => {
+            Answer::Result(result)
+                if ["skills/", "plugin/", "app/", "externalAgentConfig/"]
+                    .iter()
+                    .any(|it| method.starts_with(it)) =>
+            {
                 serde_json::from_str::<Value>(result.get()).unwrap_or_default()
             }
             _ => Value::Null,
         };
         let ok = matches!(answer, Answer::Result(_));
         match method {
-            "skills/list" => self.learn_skills(&result),
-            "plugin/list" | "plugin/installed" | "plugin/read" => self.learn_plugins(&result),
-            "plugin/install" => self.plugin_installed(now, asked, ok),
+            "skills/list" if ok => self.catalogue.learn_skills(&result),
+            "plugin/list" | "plugin/installed" | "plugin/read" => self.catalogue.learn_plugins(&result),
+            "app/list" | "app/installed" => self.catalogue.learn_apps(&result),
+            "plugin/install" => self.plugin_installed(now, asked, answer),
+            "externalAgentConfig/import" if ok => self.import_asked(&asked.read(), &result),
             "plugin/uninstall" if ok => {
                 let params: Value = asked.read();
                 if let Some(id) = params.get("pluginId").and_then(Value::as_str)
-                    && self.catalogue.plugins.contains_key(id)
+                    && self.catalogue.plugins.get(id).is_some_and(|plugin| plugin.installed)
                 {
-                    self.plugin_state(now, id, "uninstalled");
+                    self.plugin_state(now, id, "uninstalled", true);
+                    self.change_plugin(id, |plugin| plugin.installed = false);
                 }
             }
             "config/value/write" if ok => self.config_written(now, &asked.read()),
@@ -211,66 +194,50 @@ impl Observer {
         }
     }
 
-    fn learn_skills(&mut self, result: &Value) {
-        let groups = result.get("data").or_else(|| result.get("skills")).and_then(Value::as_array);
-        for group in groups.into_iter().flatten() {
-            let skills = group.get("skills").and_then(Value::as_array);
-            let single = std::slice::from_ref(group);
-            for skill in skills.map_or(single, |skills| skills.as_slice()) {
-                let word = |key: &str| skill.get(key).and_then(Value::as_str).map(str::to_owned);
-                if let Some(name) = word("name")
-                    && self.catalogue.skills.len() < 4096
-                {
-                    self.catalogue.skills.insert(name, Skill { scope: word("scope"), path: word("path") });
-                }
-            }
-        }
-    }
-
-    fn learn_plugins(&mut self, result: &Value) {
-        let marketplaces = result.get("marketplaces").and_then(Value::as_array).into_iter().flatten();
-        let listed = marketplaces.filter_map(|it| it.get("plugins").and_then(Value::as_array)).flatten();
-        let read = result.get("plugin");
-        for plugin in listed.chain(read) {
-            let summary = plugin.get("summary").unwrap_or(plugin);
-            let Some(id) = summary.get("id").and_then(Value::as_str) else { continue };
-            if self.catalogue.plugins.len() >= 4096 {
-                return;
-            }
-            let known = self.catalogue.plugins.entry(bounded(id, 256).to_owned()).or_default();
-            known.remote_id = summary.get("remotePluginId").and_then(Value::as_str).map(str::to_owned);
-            let list = |key: &str| plugin.get(key).and_then(Value::as_array);
-            if let Some(skills) = list("skills") {
-                known.has_skills = Some(!skills.is_empty());
-            }
-            if let Some(servers) = list("mcpServers") {
-                known.mcp_servers = Some(servers.len() as u64);
-            }
-            if let Some(apps) = list("apps") {
-                let id = |app: &Value| app.get("id").or(Some(app)).and_then(Value::as_str).map(str::to_owned);
-                known.connectors = apps.iter().filter_map(id).collect();
-            }
-        }
-    }
-
-    fn plugin_installed(&mut self, now: Now, asked: &Asked, ok: bool) {
+    fn plugin_installed(&mut self, now: Now, asked: &Asked, answer: &Answer<'_>) {
         let params: Value = asked.read();
         let Some(name) = params.get("pluginName").and_then(Value::as_str) else { return };
         let name = bounded(name, 256);
-        let id = self.catalogue.plugins.keys().find(|id| plugin_parts(id).0 == name).cloned();
-        if ok {
-            self.plugin_state(now, &id.unwrap_or_else(|| name.to_owned()), "installed");
-            return;
-        }
-        let marketplace = self.catalogue.plugins.keys().find_map(|id| plugin_parts(id).1).map(str::to_owned);
+        let path = params.get("marketplacePath").and_then(Value::as_str);
+        let said =
+            params.get("marketplaceName").and_then(Value::as_str).map(|it| bounded(it, 256).to_owned());
+        let marketplace = said.or_else(|| self.catalogue.marketplaces.get(path?).cloned());
+        let id = match &marketplace {
+            Some(marketplace) => format!("{name}@{marketplace}"),
+            None => self
+                .catalogue
+                .plugins
+                .keys()
+                .find(|id| plugin_parts(id).0 == name)
+                .map_or(name, |id| id)
+                .to_owned(),
+        };
+        let failure = match answer {
+            Answer::Error(failure) => failure,
+            Answer::Result(_) => {
+                self.change_plugin(&id, |plugin| (plugin.installed, plugin.enabled) = (true, true));
+                return self.plugin_state(now, &id, "installed", true);
+            }
+        };
+        let plugin = self.catalogue.plugins.get(&id).cloned().unwrap_or_default();
         let fact = PluginInstallFailed {
-            plugin_id: marketplace.as_deref().map(|market| format!("{name}@{market}").into()),
+            plugin_id: marketplace.is_some().then(|| id.as_str().into()),
             plugin_name: Some(name.into()),
             marketplace: marketplace.as_deref().map(Text::from),
-            error_type: "install_failed".into(),
+            has_skills: plugin.has_skills,
+            mcp_server_count: plugin.mcp_servers.as_ref().map(|servers| servers.len() as u64),
+            connector_ids: plugin.connectors.iter().map(String::as_str).collect(),
+            error_type: install_failure(&failure.message).into(),
             product_client_id: self.originator.as_deref().map(Text::from),
         };
         fact.emit(&self.envelope(now, None), self.capture);
+    }
+
+    fn change_plugin(&mut self, id: &str, change: impl FnOnce(&mut Plugin)) {
+        let known = self.catalogue.plugins.len();
+        if known < 4096 || self.catalogue.plugins.contains_key(id) {
+            change(self.catalogue.plugins.entry(bounded(id, 256).to_owned()).or_default());
+        }
     }
 
     // `plugins."ID".enabled` with a flag, or `plugins` with an object of them.
@@ -285,29 +252,32 @@ impl Observer {
                 .take(256)
                 .collect();
             for (id, enabled) in changed {
-                self.plugin_state(now, &id, state(enabled));
+                self.plugin_state(now, &id, state(enabled), true);
+                self.change_plugin(&id, |plugin| plugin.enabled = enabled);
             }
-        } else if let (Some(id), Some(enabled)) = (
-            path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")),
-            value.as_bool(),
-        ) {
-            let id = id.trim_matches('"').to_owned();
-            self.plugin_state(now, &id, state(enabled));
+        } else if let (Some(id), Some(enabled)) =
+            (path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")), value.as_bool())
+        {
+            let plain = id.trim_matches('"').to_owned();
+            self.plugin_state(now, &plain, state(enabled), plain == id);
+            self.change_plugin(&plain, |plugin| plugin.enabled = enabled);
         }
     }
 
-    fn plugin_state(&mut self, now: Now, id: &str, state: &'static str) {
+    fn plugin_state(&mut self, now: Now, id: &str, state: &'static str, reported: bool) {
         let plugin = self.catalogue.plugins.get(id).cloned().unwrap_or_default();
         let (name, marketplace) = plugin_parts(id);
         let fact = PluginStateChanged {
             plugin_id: id.into(),
             state: state.into(),
+            reported: (!reported).then_some(false),
             remote_plugin_id: plugin.remote_id.as_deref().map(Text::from),
             plugin_name: Some(name.into()),
             marketplace: marketplace.map(Text::from),
             has_skills: plugin.has_skills,
-            mcp_server_count: plugin.mcp_servers,
+            mcp_server_count: plugin.mcp_servers.as_ref().map(|servers| servers.len() as u64),
             connector_ids: plugin.connectors.iter().map(String::as_str).collect(),
+            mcp_servers: plugin.mcp_servers.iter().flatten().map(String::as_str).collect(),
             product_client_id: self.originator.as_deref().map(Text::from),
         };
         fact.emit(&self.envelope(now, None), self.capture);
@@ -373,40 +343,50 @@ impl Observer {
             error_type: failed.then(|| "failed".into()),
             duration_s: run.duration_ms.map(|ms| ms as f64 / 1e3),
         };
-        let end = End { time: now.time, observed: now.observed, start: began.unwrap_or(0), parent: 0 };
+        let parent = self.place_of_turn(&turn).map_or(0, |(_, span)| span);
+        let end = End { time: now.time, observed: now.observed, start: began.unwrap_or(0), parent };
         fact.end(&open.span, &end, self.capture);
     }
 
     /// Hooks whose turn is over and that nobody saw end.
     pub(super) fn close_hooks(&mut self, now: Now) {
         let over = |hook: &OpenHook| !self.turns.contains_key(&hook.turn);
-        let mut keys: Vec<_> =
-            self.hooks.iter().filter(|(_, hook)| over(hook)).map(|(key, hook)| (hook.started, key.clone())).collect();
+        let mut keys: Vec<_> = self
+            .hooks
+            .iter()
+            .filter(|(_, hook)| over(hook))
+            .map(|(key, hook)| (hook.started, key.clone()))
+            .collect();
         keys.sort_unstable();
         for (_, key) in keys {
             let Some(hook) = self.hooks.remove(&key) else { continue };
             let end = End { time: now.time.max(hook.started), observed: now.observed, ..End::default() };
-            let fact = HookEnd {
-                status: "interrupted".into(),
-                end_observed: Some(false),
-                ..HookEnd::default()
-            };
+            let fact =
+                HookEnd { status: "interrupted".into(), end_observed: Some(false), ..HookEnd::default() };
             fact.end(&hook.span, &end, self.capture);
         }
     }
 
     pub(super) fn guardian_reviewed(&mut self, now: Now, notice: &GuardianNotice<'_>) {
         let review = notice.review.as_ref();
-        let turn = some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
+        let turn =
+            some(&notice.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
         let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
         let took = notice.completed_at_ms.zip(notice.started_at_ms);
+        let action = notice.action.as_ref();
         let fact = GuardianReviewed {
             thread_id: text(&notice.thread_id).into(),
             turn_id: turn.as_deref().map(Text::from),
             call_id: some(&notice.target_item_id).map(Text::from),
             review_id: some(&notice.review_id).map(Text::from),
             decision: review.map_or("", |review| text(&review.status)).into(),
-            subject: notice.action.as_ref().and_then(|action| some(&action.kind)).map(Text::from),
+            subject: action.and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
+            action_source: action.and_then(|action| some(&action.source)).map(|it| bounded(it, 64).into()),
+            tool: action
+                .and_then(|action| some(&action.tool_name).or(some(&action.tool)))
+                .map(|it| bounded(it, 128).into()),
+            started_at_ms: notice.started_at_ms,
+            completed_at_ms: notice.completed_at_ms,
             risk_level: review.and_then(|review| some(&review.risk_level)).map(Text::from),
             user_authorization: review.and_then(|review| some(&review.user_authorization)).map(Text::from),
             decision_source: some(&notice.decision_source).map(Text::from),
@@ -434,19 +414,85 @@ impl Observer {
         fact.emit(&self.envelope(now, place), self.capture);
     }
 
-    pub(super) fn imported(&mut self, now: Now, notice: &ImportNotice<'_>) {
-        for result in notice.item_type_results.iter().flatten().take(64) {
-            let fact = ImportCompleted {
-                import_id: text(&notice.import_id).into(),
-                item_type: bounded(text(&result.item_type), 64).into(),
-                success_count: result.successes.as_ref().map_or(0, Vec::len) as u64,
-                failure_count: result.failures.as_ref().map_or(0, Vec::len) as u64,
-                product_client_id: self.originator.as_deref().map(Text::from),
-                ..ImportCompleted::default()
-            };
-            fact.emit(&self.envelope(now, None), self.capture);
+    fn import_asked(&mut self, params: &Value, result: &Value) {
+        let word = |value: &Value, key: &str| {
+            value.get(key).and_then(Value::as_str).map(|text| bounded(text, 128).to_owned())
+        };
+        let (Some(id), source) = (word(result, "importId"), word(params, "source")) else { return };
+        let provider = word(params, "providerId").or_else(|| word(params, "provider"));
+        self.imports.push_back((id, source, provider));
+        if self.imports.len() > 256 {
+            self.imports.pop_front();
         }
     }
+
+    pub(super) fn imported(&mut self, now: Now, notice: &ImportNotice<'_>) {
+        let asked = self.imports.iter().find(|(id, ..)| *id == text(&notice.import_id));
+        let (source, provider) =
+            asked.map_or((None, None), |(_, source, provider)| (source.as_deref(), provider.as_deref()));
+        let product = self.originator.as_deref().map(Text::from);
+        let envelope = self.envelope(now, None);
+        for result in notice.item_type_results.iter().flatten().take(64) {
+            let item_type = Text::from(bounded(text(&result.item_type), 64));
+            ImportCompleted {
+                import_id: text(&notice.import_id).into(),
+                item_type: item_type.clone(),
+                success_count: result.successes.as_ref().map_or(0, Vec::len) as u64,
+                failure_count: result.failures.as_ref().map_or(0, Vec::len) as u64,
+                provider: provider.map(Text::from),
+                source: source.map(Text::from),
+                product_client_id: product.clone(),
+            }
+            .emit(&envelope, self.capture);
+            for failure in result.failures.iter().flatten().take(256) {
+                let word = |keys: [&str; 2]| {
+                    let found = keys.iter().find_map(|key| failure.get(key).and_then(Value::as_str));
+                    found.map(|text| Text::from(bounded(text, 64)))
+                };
+                ImportFailed {
+                    import_id: text(&notice.import_id).into(),
+                    item_type: item_type.clone(),
+                    stage: word(["failureStage", "stage"]),
+                    error_type: word(["errorType", "type"]).unwrap_or_else(|| "_OTHER".into()),
+                    sub_error_type: word(["subErrorType", "subType"]),
+                    provider: provider.map(Text::from),
+                    source: source.map(Text::from),
+                    product_client_id: product.clone(),
+                }
+                .emit(&envelope, self.capture);
+            }
+        }
+    }
+
+    /// An MCP server asks something of its own; what the agent's own gate asks has a mark.
+    pub(super) fn elicited(&mut self, now: Now, asked: &Elicitation<'_>) {
+        if asked.meta.as_ref().and_then(|meta| meta.get("codex_approval_kind")).is_some() {
+            return;
+        }
+        let turn = text(&asked.turn_id);
+        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
+        let call = self.open_call(&turn, text(&asked.server_name));
+        let fact = ToolElicited {
+            thread_id: some(&asked.thread_id).map(Text::from),
+            turn_id: Some(turn.as_str().into()),
+            call_id: call.map(Text::from),
+            elicitation: if text(&asked.mode) == "url" { "auth_or_link" } else { "approval" }.into(),
+        };
+        let place = self.place_of_turn(&turn);
+        fact.emit(&self.envelope(now, place), self.capture);
+    }
+}
+
+// What the server says of an installation that failed, as the kind it knows.
+fn install_failure(message: &str) -> &'static str {
+    const SAID: [(&str, &str); 5] = [
+        ("was not found in marketplace", "plugin_not_found"),
+        ("not found", "plugin_not_found"),
+        ("not available", "plugin_not_available"),
+        ("invalid", "invalid_plugin"),
+        ("failed to", "store_io"),
+    ];
+    SAID.iter().find(|(part, _)| message.contains(part)).map_or("_OTHER", |(_, kind)| *kind)
 }
 
 // The run's id is the hook's, the same each time; it holds a path, so it is only ever hashed.
@@ -454,17 +500,12 @@ fn hook_key(thread: &str, turn: &str, run: &HookRun<'_>) -> String {
     format!("{thread}/{turn}/{}", text(&run.id))
 }
 
-fn plugin_parts(id: &str) -> (&str, Option<&str>) {
-    match id.split_once('@') {
-        Some((name, marketplace)) => (name, Some(marketplace)),
-        None => (id, None),
-    }
-}
-
 // `$name` in a prompt, where name is letters, digits, `-`, `_` and `:`.
 fn dollar_names(text: &str) -> impl Iterator<Item = &str> {
     text.split('$').skip(1).take(256).filter_map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':'))).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':')))
+            .unwrap_or(rest.len());
         rest.get(..end).map(|name| name.trim_end_matches(':')).filter(|name| !name.is_empty())
     })
 }

@@ -178,11 +178,17 @@ mod tests {
     #[test]
     fn every_kind_of_message_is_told_apart() {
         assert!(matches!(parse(br#"{"id":1,"method":"a"}"#), Ok(Frame::Request(_, RequestId::Number(1)))));
-        assert!(matches!(parse(br#"{"method":"a","emittedAtMs":5}"#),
-            Ok(Frame::Notification(Call { emitted_ms: Some(5), .. }))));
-        assert!(matches!(parse(br#"{"id":"x","result":null}"#), Ok(Frame::Response(_, Answer::Result(r))) if r.get() == "null"));
-        assert!(matches!(parse(br#"{"error":{"code":-32600,"message":"m"},"id":0}"#),
-            Ok(Frame::Response(RequestId::Number(0), Answer::Error(Failure { code: -32600, .. })))));
+        assert!(matches!(
+            parse(br#"{"method":"a","emittedAtMs":5}"#),
+            Ok(Frame::Notification(Call { emitted_ms: Some(5), .. }))
+        ));
+        assert!(
+            matches!(parse(br#"{"id":"x","result":null}"#), Ok(Frame::Response(_, Answer::Result(r))) if r.get() == "null")
+        );
+        assert!(matches!(
+            parse(br#"{"error":{"code":-32600,"message":"m"},"id":0}"#),
+            Ok(Frame::Response(RequestId::Number(0), Answer::Error(Failure { code: -32600, .. })))
+        ));
     }
 
     #[test]

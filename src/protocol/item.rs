@@ -1,12 +1,14 @@
 //! Items of a turn: tool calls and compactions, which become spans. Messages and reasoning do not.
 
 use tracing::Span;
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::errors::snake_case;
 use super::wire::{Change, Item, ItemNotice, some, text};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
-use crate::fact::{Class, End, Ends, Envelope, Kind, Point, Starts, Text};
+use crate::fact::{Class, End, Ends, Envelope, Kind, List, Point, Starts, Text};
 
 /// An item whose span is open.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct OpenItem {
     started: u64,
     order: u64,
     what: What,
+    /// The MCP server that is called.
+    server: Option<String>,
     /// Threads of subagents it names so far.
     agents: Vec<String>,
 }
@@ -47,16 +51,24 @@ impl Observer {
         if self.items.contains_key(&key) {
             return self.count("repeated");
         }
-        let started = item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
+        let started =
+            item.started_at_ms.or(notice.started_at_ms).map_or(now.time, |ms| ms.saturating_mul(1_000_000));
         self.open_item(now, item, thread, &key, kind, started);
     }
 
-    fn open_item(&mut self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String), kind: ToolName, started: u64) {
+    fn open_item(
+        &mut self,
+        now: Now,
+        item: &Item<'_>,
+        thread: &str,
+        key: &(String, String),
+        kind: ToolName,
+        started: u64,
+    ) {
         let (turn, id) = key;
-        let (trace, parent) = self.place_of_turn(turn).unwrap_or_else(|| {
-            let trace = ids::trace_id(turn, thread, turn);
-            (trace, ids::span_id(trace, SpanKind::Turn, turn, ""))
-        });
+        // Items may come before their turn starts; the end knows better. A parent that never comes would dangle.
+        let (trace, parent) =
+            self.place_of_turn(turn).unwrap_or_else(|| (ids::trace_id(turn, thread, turn), 0));
         let span_id = ids::span_id(trace, SpanKind::Item, turn, id);
         let envelope = Envelope { time: started, trace, span: span_id, parent, ..self.envelope(now, None) };
         let agent = self.threads.get(thread).and_then(|thread| thread.agent.clone());
@@ -75,7 +87,11 @@ impl Observer {
                     mcp_method: mcp.then(|| "tools/call".into()),
                     mcp_server: some(&item.server).map(|it| bounded(it, 128).into()),
                     plugin_id: some(&item.plugin_id).map(|it| bounded(it, 256).into()),
-                    connector_id: item.app_context.as_ref().and_then(|app| some(&app.connector_id)).map(Text::from),
+                    connector_id: item
+                        .app_context
+                        .as_ref()
+                        .and_then(|app| some(&app.connector_id))
+                        .map(Text::from),
                     arguments: self.arguments(item).map(Text::from),
                     cwd: some(&item.cwd).map(Text::from),
                 };
@@ -88,7 +104,8 @@ impl Observer {
             self.forget_item(now);
         }
         let order = self.last_ns.wrapping_add(self.items.len() as u64);
-        let mut open = OpenItem { span, span_id, started, order, what, agents: Vec::new() };
+        let server = some(&item.server).map(str::to_owned);
+        let mut open = OpenItem { span, span_id, started, order, what, server, agents: Vec::new() };
         if wakes(item) {
             self.name_agents(item, &mut open);
         }
@@ -127,8 +144,13 @@ impl Observer {
         let Some(kind) = tool_name(item) else { return };
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
         let key = (turn, text(&item.id).to_owned());
-        let completed = item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let completed =
+            item.completed_at_ms.or(notice.completed_at_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let id = xxh3_64(key.1.as_bytes());
         if !self.items.contains_key(&key) {
+            if self.turns.get(&key.0).is_some_and(|turn| turn.done.contains(&id)) {
+                return self.count("repeated");
+            }
             // Only an end that says when it began can stand for the whole; a repeated one has no open start.
             let began = item.started_at_ms.map(|ms| ms.saturating_mul(1_000_000));
             match began {
@@ -140,20 +162,27 @@ impl Observer {
             }
         }
         let Some(mut open) = self.items.remove(&key) else { return };
+        if let Some(turn) = self.turns.get_mut(&key.0)
+            && turn.done.len() < 65_536
+        {
+            turn.done.insert(id);
+        }
         if wakes(item) {
             self.name_agents(item, &mut open);
             for agent in open.agents.clone() {
-                self.subagent_appeared(&agent, thread, some(&item.model), now);
+                self.subagent_appeared(&agent, thread, some(&item.model), some(&item.reasoning_effort), now);
             }
         }
         let end = End {
             time: completed.unwrap_or(now.time).max(open.started),
             observed: now.observed,
-            ..End::default()
+            start: 0,
+            parent: self.place_of_turn(&key.0).map_or(0, |(_, span)| span),
         };
         if open.what == What::Compaction {
             let after = self.threads.get(thread).and_then(|thread| thread.in_use);
-            let fact = CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
+            let fact =
+                CompactionEnd { status: "completed".into(), tokens_after: after, ..CompactionEnd::default() };
             return fact.end(&open.span, &end, self.capture);
         }
         if let Some(turn) = self.turns.get_mut(&key.0) {
@@ -184,13 +213,56 @@ impl Observer {
         };
         let lines = changes.map(|all| all.iter().map(lines).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)));
         let actions = item.command_actions.iter().flatten().map(|action| bounded(text(&action.kind), 32));
+        let parts = |kind: &str| {
+            let all = item.content_items.as_ref()?;
+            Some(all.iter().filter(|part| text(&part.kind) == kind).count() as u64)
+        };
+        let image = text(&item.kind) == "imageGeneration";
+        let query = has_text(item.query);
+        let queries = match &item.action {
+            Some(action) if text(&action.kind) == "search" => {
+                let many = action.queries.as_ref().map(Vec::len).filter(|many| *many > 0);
+                Some(many.unwrap_or(usize::from(has_text(action.query) || query)) as u64)
+            }
+            Some(_) => None,
+            None => query.then_some(1),
+        };
+        // What the item names at its end; one that names nobody then may have at its start.
+        let receivers = item.receiver_thread_ids.iter().flatten().map(|id| &*id.0);
+        let named: List<'_> = receivers.chain(some(&item.agent_thread_id)).take(256).collect();
+        let states = item.agents_states.as_ref();
+        let count_states = |wanted: &[&str]| {
+            Some(states?.values().filter(|state| wanted.contains(&text(&state.status))).count() as u64)
+        };
         ToolEnd {
             status: bounded(status, 64).into(),
             error_type: error_type.map(Text::from),
             execution_s: item.duration_ms.map(|ms| ms as f64 / 1e3),
             exit_code: item.exit_code,
             source: some(&item.source).map(|it| bounded(it, 64).into()),
-            agents: open.agents.iter().map(String::as_str).collect(),
+            script: item
+                .plugin_id
+                .as_ref()
+                .and_then(|_| some(&item.script_path))
+                .filter(|path| safe(path))
+                .map(Text::from),
+            success: item.success,
+            mcp_error: (text(&item.kind) == "mcpToolCall").then(|| given(item.error)),
+            output_count: item.content_items.as_ref().map(|parts| parts.len() as u64),
+            output_text_count: parts("inputText"),
+            output_image_count: parts("inputImage"),
+            output_audio_count: parts("inputAudio"),
+            query: (text(&item.kind) == "webSearch").then_some(query),
+            query_count: queries,
+            revised_prompt: image.then(|| given(item.revised_prompt)),
+            saved: image.then(|| given(item.saved_path)),
+            transparent: item.transparent_background,
+            generation_id: some(&item.generation_id).map(|it| bounded(it, 128).into()),
+            sender_id: some(&item.sender_thread_id).map(Text::from),
+            agent_count: states.map(|all| all.len() as u64),
+            agents_completed: count_states(&["completed"]),
+            agents_failed: count_states(&["errored", "shutdown", "notFound"]),
+            agents: if named.0.is_empty() { open.agents.iter().map(String::as_str).collect() } else { named },
             agent_model: some(&item.model).map(|it| bounded(it, 128).into()),
             agent_effort: some(&item.reasoning_effort).map(|it| bounded(it, 64).into()),
             added: changed("add"),
@@ -199,10 +271,20 @@ impl Observer {
             moved: changes.map(|all| all.iter().filter(|change| moved(change)).count() as u64),
             lines_added: lines.map(|(added, _)| added),
             lines_removed: lines.map(|(_, removed)| removed),
-            actions: actions.take(32).collect(),
-            search_action: item.action.as_ref().and_then(|action| some(&action.kind)).map(|it| bounded(it, 64).into()),
+            actions: actions.take(256).collect(),
+            search_action: item
+                .action
+                .as_ref()
+                .and_then(|action| some(&action.kind))
+                .map(|it| bounded(it, 64).into()),
             result: self.result(item).map(Text::from),
-            paths: changes.iter().copied().flatten().map(|change| bounded(text(&change.path), 1024)).take(256).collect(),
+            paths: changes
+                .iter()
+                .copied()
+                .flatten()
+                .map(|change| bounded(text(&change.path), 1024))
+                .take(256)
+                .collect(),
             ..ToolEnd::default()
         }
     }
@@ -258,17 +340,26 @@ impl Observer {
         self.items.values().any(|item| item.what == What::Spawn)
     }
 
+    /// The call of an MCP server that is open in a turn, if there is just one.
+    pub(super) fn open_call(&self, turn: &str, server: &str) -> Option<&str> {
+        let of = |(key, item): &(&(String, String), &OpenItem)| {
+            key.0 == turn && item.server.as_deref() == Some(server)
+        };
+        let mut open = self.items.iter().filter(of).map(|((_, call), _)| call.as_str());
+        open.next().filter(|_| open.next().is_none())
+    }
+
     // The oldest that is open ends as if its turn had ended.
     fn forget_item(&mut self, now: Now) {
         let oldest = self.items.iter().min_by_key(|(_, item)| item.order).map(|(key, _)| key.clone());
         if let Some(item) = oldest.and_then(|key| self.items.remove(&key)) {
             self.count("forgotten");
-            self.interrupt_item(now, &item, now.time);
+            self.interrupt_item(now, &item, now.time, 0);
         }
     }
 
-    fn interrupt_item(&self, now: Now, item: &OpenItem, at: u64) {
-        let end = End { time: at.max(item.started), observed: now.observed, ..End::default() };
+    fn interrupt_item(&self, now: Now, item: &OpenItem, at: u64, parent: u64) {
+        let end = End { time: at.max(item.started), observed: now.observed, start: 0, parent };
         match item.what {
             What::Compaction => CompactionEnd {
                 status: "interrupted".into(),
@@ -298,33 +389,44 @@ impl Observer {
         keys.sort_unstable();
         for (_, key) in keys {
             let Some(item) = self.items.remove(&key) else { continue };
-            let at = self.finished.get(&key.0).map_or(now.time, |turn| turn.time);
-            self.interrupt_item(now, &item, at);
+            let turn = self.finished.get(&key.0);
+            let (at, parent) = turn.map_or((now.time, 0), |turn| (turn.time, turn.span));
+            self.interrupt_item(now, &item, at, parent);
         }
         self.close_hooks(now);
     }
 
     /// A failed compaction has no `item/completed`: the turn's error ends it.
-    pub(super) fn fail_compactions(&mut self, now: Now, turn: &str) {
-        self.end_compactions_as(now, turn, "failed", Some("failed"));
+    pub(super) fn fail_compactions(
+        &mut self,
+        now: Now,
+        turn: &str,
+        kind: Option<String>,
+        status: Option<u64>,
+    ) {
+        let failed = CompactionEnd {
+            status: "failed".into(),
+            error_type: Some("failed".into()),
+            error_kind: kind.map(Text::from),
+            http_status: status,
+            ..CompactionEnd::default()
+        };
+        self.end_compactions_as(now, turn, &failed);
     }
 
     /// A compaction that is open when its turn ends was interrupted with it.
     pub(super) fn end_compactions(&mut self, now: Now, turn: &str) {
-        self.end_compactions_as(now, turn, "interrupted", None);
+        let interrupted = CompactionEnd { status: "interrupted".into(), ..CompactionEnd::default() };
+        self.end_compactions_as(now, turn, &interrupted);
     }
 
-    fn end_compactions_as(&mut self, now: Now, turn: &str, status: &'static str, error: Option<&'static str>) {
-        let of = |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
+    fn end_compactions_as(&mut self, now: Now, turn: &str, fact: &CompactionEnd<'_>) {
+        let of =
+            |(key, item): &(&(String, String), &OpenItem)| key.0 == turn && item.what == What::Compaction;
         let keys: Vec<_> = self.items.iter().filter(of).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let Some(item) = self.items.remove(&key) else { continue };
             let end = End { time: now.time.max(item.started), observed: now.observed, ..End::default() };
-            let fact = CompactionEnd {
-                status: status.into(),
-                error_type: error.map(Text::from),
-                ..CompactionEnd::default()
-            };
             fact.end(&item.span, &end, self.capture);
         }
     }
@@ -361,17 +463,6 @@ fn tool_name(item: &Item<'_>) -> Option<ToolName> {
     Some(ToolName::Tool(name, tool_type))
 }
 
-fn snake_case(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 4);
-    for letter in bounded(name, 64).chars() {
-        if letter.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(letter.to_ascii_lowercase());
-    }
-    out
-}
-
 // Calls that make a subagent work; others only name it.
 fn wakes(item: &Item<'_>) -> bool {
     match text(&item.kind) {
@@ -400,6 +491,20 @@ fn lines(change: &Change<'_>) -> (u64, u64) {
             (marked('+'), marked('-'))
         }
     }
+}
+
+// A path that stays inside what it is relative to.
+fn safe(path: &str) -> bool {
+    let absolute = path.starts_with(['/', '\\']) || path.as_bytes().get(1) == Some(&b':');
+    !absolute && path.len() <= 512 && !path.split(['/', '\\']).any(|part| part == "..")
+}
+
+fn given(raw: Option<&serde_json::value::RawValue>) -> bool {
+    raw.is_some_and(|raw| raw.get() != "null")
+}
+
+fn has_text(raw: Option<&serde_json::value::RawValue>) -> bool {
+    raw.is_some_and(|raw| !matches!(raw.get(), "null") && !raw.get().trim_matches('"').trim().is_empty())
 }
 
 // Content as text: a JSON string becomes what it says, anything else stays JSON, both cut at 16 KiB.

@@ -7,9 +7,13 @@
 
 mod approval;
 mod connection;
+mod errors;
 mod extension;
 mod frame;
+mod hash;
 mod item;
+mod known;
+mod local;
 mod methods;
 mod thread;
 mod turn;
@@ -27,7 +31,7 @@ use connection::{Asked, Connection};
 use item::OpenItem;
 use thread::Thread;
 use turn::{Finished, Turn};
-use wire::{Subject, read, some};
+use wire::{AccountNotice, AccountResult, Subject, read, some};
 
 /// Who sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,13 +151,17 @@ impl Now {
     }
 }
 
+/// Says which trace and span the host is in.
+pub type HostSpan = fn() -> Option<(u128, u64)>;
+
 /// Turns messages into facts.
 #[derive(Debug, Default)]
 pub struct Observer {
     capture: Capture,
     limits: Limits,
+    files: bool,
     process: Option<Link>,
-    parent_of_host: Option<fn() -> Option<(u128, u64)>>,
+    parent_of_host: Option<HostSpan>,
     originator: Option<String>,
     connections: BTreeMap<u64, Connection>,
     threads: HashMap<String, Thread>,
@@ -163,7 +171,9 @@ pub struct Observer {
     finished_order: VecDeque<String>,
     items: HashMap<(String, String), OpenItem>,
     hooks: HashMap<String, extension::OpenHook>,
-    catalogue: extension::Catalogue,
+    home: Option<String>,
+    imports: VecDeque<(String, Option<String>, Option<String>)>,
+    catalogue: known::Catalogue,
     wakes: HashMap<String, Vec<item::Wake>>,
     waiting: Vec<turn::Waiting>,
     without_token: usize,
@@ -186,6 +196,14 @@ impl Observer {
         self
     }
 
+    /// Whether the disk may be asked which repository a thread works in and where a skill lies; it leaves as
+    /// hashes only. Right only where the server runs on the same machine, so it is off unless switched on.
+    #[must_use]
+    pub fn with_files(mut self, files: bool) -> Self {
+        self.files = files;
+        self
+    }
+
     /// The span around the observing process (`TRACEPARENT`): linked from every turn that is a root.
     #[must_use]
     pub fn with_process_link(mut self, link: Option<Link>) -> Self {
@@ -195,7 +213,7 @@ impl Observer {
 
     /// In a host: where to find the trace and span that a turn without a carrier of its own belongs to.
     #[must_use]
-    pub fn with_host_parent(mut self, current: fn() -> Option<(u128, u64)>) -> Self {
+    pub fn with_host_parent(mut self, current: HostSpan) -> Self {
         self.parent_of_host = Some(current);
         self
     }
@@ -276,8 +294,13 @@ impl Observer {
             traceparent: call.traceparent.as_deref().and_then(crate::fact::ids::traceparent),
         };
         match sender {
+            Sender::Server if method == "mcpServer/elicitation/request" => {
+                self.elicited(now, &read(call.params))
+            }
             Sender::Server => self.server_asked(connection, now, &call, &id),
             Sender::Client if method == "turn/start" => self.turn_requested(connection, now, &asked, &id),
+            Sender::Client if method == "thread/compact/start" => self.turn_asked_alone(&asked, "compaction"),
+            Sender::Client if method == "thread/shellCommand" => self.turn_asked_alone(&asked, "user_shell"),
             Sender::Client => {}
         }
         let limit = self.limits.requests;
@@ -321,7 +344,14 @@ impl Observer {
         }
     }
 
-    fn client_answered(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId, answer: &Answer<'_>) {
+    fn client_answered(
+        &mut self,
+        connection: u64,
+        now: Now,
+        asked: &Asked,
+        id: &RequestId,
+        answer: &Answer<'_>,
+    ) {
         match (asked.method, answer) {
             ("initialize", Answer::Result(result)) => self.initialized(connection, now, asked, id, result),
             ("thread/start" | "thread/resume" | "thread/fork", Answer::Result(result)) => {
@@ -332,7 +362,16 @@ impl Observer {
             ("turn/steer", _) => self.steer_answered(connection, now, asked, id, answer),
             ("turn/interrupt", Answer::Result(_)) => self.interrupt_answered(asked),
             ("thread/compact/start", Answer::Result(_)) => self.compaction_asked(asked),
+            ("thread/compact/start", Answer::Error(_)) => self.turn_refused_alone(asked, "compaction"),
+            ("thread/shellCommand", Answer::Error(_)) => self.turn_refused_alone(asked, "user_shell"),
             ("thread/unsubscribe", Answer::Result(_)) => {}
+            ("account/read", Answer::Result(result)) => {
+                let account = read::<AccountResult<'_>>(Some(result)).account.unwrap_or_default();
+                if let Some(kind) = some(&account.kind) {
+                    self.account_changed(connection, now, Some(kind));
+                }
+            }
+            ("model/list", Answer::Result(result)) => self.models_listed(now, result),
             (method, _) => self.extension_answered(method, now, asked, answer),
         }
     }
@@ -388,6 +427,14 @@ impl Observer {
             "thread/unarchived" => self.thread_archived(now, call, "unarchived"),
             "thread/closed" => self.thread_closed(now, call, "closed"),
             "thread/deleted" => self.thread_closed(now, call, "deleted"),
+            "turn/diff/updated" => self.diff_updated(&read(call.params)),
+            "account/updated" => {
+                let notice: AccountNotice<'_> = read(call.params);
+                self.account_changed(connection, now, some(&notice.auth_mode));
+            }
+            "thread/settings/updated" => self.settings_updated(now, &read(call.params)),
+            "thread/realtime/started" => self.voice_started(now, &read(call.params)),
+            "warning" => self.warned(now, &read(call.params)),
             "externalAgentConfig/import/completed" => self.imported(now, &read(call.params)),
             _ => {}
         }

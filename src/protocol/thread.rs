@@ -5,10 +5,13 @@ use serde_json::value::RawValue;
 
 use super::connection::Asked;
 use super::frame::Call;
-use super::wire::{Subject, ThreadResult, Tokens, TurnParams, label, read, some, text};
+use super::wire::{
+    SettingsNotice, Subject, ThreadResult, Tokens, TurnParams, VoiceNotice, WarningNotice, label, read, some,
+    text,
+};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{ThreadArchived, ThreadClosed, ThreadInitialized};
+use crate::fact::vocabulary::{ModelUnknown, ThreadArchived, ThreadClosed, ThreadInitialized, VoiceStarted};
 use crate::fact::{Link, Point, Relation, Text};
 
 /// What later facts of a thread need to know of it.
@@ -26,6 +29,13 @@ pub(super) struct Thread {
     pub network_access: Option<bool>,
     pub effort: Option<String>,
     pub service_tier: Option<String>,
+    pub summary: Option<String>,
+    pub collaboration_mode: Option<String>,
+    pub personality: Option<String>,
+    /// Plugins switched off for it.
+    pub disabled_plugins: Vec<String>,
+    /// Hash of the repository it works in.
+    pub repository_hash: Option<String>,
     /// The turn that is running.
     pub active: Option<String>,
     /// Turns observed so far.
@@ -44,6 +54,8 @@ pub(super) struct Thread {
     pub starting: Vec<super::turn::Starting>,
     /// A compaction was asked for.
     pub compaction_asked: bool,
+    /// Turns asked for other than with `turn/start`: what, and when, ns since 1970.
+    pub asked_alone: Vec<(&'static str, u64)>,
     /// When it was last heard of, ns since 1970.
     pub heard: u64,
 }
@@ -90,17 +102,17 @@ impl Observer {
         let request: TurnParams<'_> = asked.read();
         let subagent = subagent_source(&thread.source);
         let sandbox_mode = label(&result.sandbox);
-        let network_access = match (&result.sandbox, sandbox_mode.as_deref()) {
-            (_, Some("dangerFullAccess" | "danger-full-access")) => Some(true),
-            (Some(Value::Object(map)), _) => map.get("networkAccess").and_then(network),
-            _ => None,
-        };
+        let network_access = network_access(&result.sandbox, sandbox_mode.as_deref());
         let approval_policy = label(&result.approval_policy);
         let model = some(&result.model).map(|model| bounded(model, 128));
         let provider = some(&result.model_provider).map(|provider| bounded(provider, 128));
         let agent = some(&thread.agent_role).map_or("codex", |role| bounded(role, 128));
         let git = thread.git_info.unwrap_or_default();
         let turns = thread.turns.unwrap_or_default();
+        let cwd = some(&result.cwd).filter(|_| self.files);
+        let checkout = cwd.and_then(|cwd| super::local::checkout(cwd.as_ref()));
+        let remote = checkout.as_ref().and_then(|it| it.remote.clone());
+        let remote = remote.or_else(|| some(&git.origin_url).map(str::to_owned));
         let fact = ThreadInitialized {
             thread_id: id.into(),
             session_id: some(&thread.session_id).map(Text::from),
@@ -115,6 +127,7 @@ impl Observer {
             parent_id: some(&thread.parent_thread_id).map(Text::from),
             forked_from_id: some(&thread.forked_from_id).map(Text::from),
             fork_turn_id: some(&request.last_turn_id).map(Text::from),
+            worktree: cwd.map(|_| checkout.is_some_and(|checkout| checkout.linked)),
             created_at: thread.created_at,
             originator: some(&thread.originator).map(|name| bounded(name, 128).into()),
             approval_policy: approval_policy.as_deref().map(Text::from),
@@ -146,8 +159,13 @@ impl Observer {
             })),
             None => self.threads.get(source.unwrap_or(id))?.last_turn,
         });
-        let (model, provider, agent) = (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
+        let (model, provider, agent) =
+            (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
+        let forked = source.and_then(|source| self.threads.get(source)).and_then(|of| of.summary.clone());
         let state = self.thread(id, now);
+        state.summary = state.summary.take().or(forked);
+        state.disabled_plugins = owned(&result.disabled_plugin_ids);
+        state.repository_hash = remote.as_deref().map(super::hash::repository);
         state.connection = connection;
         state.parent = some(&thread.parent_thread_id).map(str::to_owned);
         state.model = model;
@@ -164,7 +182,14 @@ impl Observer {
     }
 
     /// A subagent's thread, known by the call that spawned it; it has no `thread/start` of its own.
-    pub(super) fn subagent_appeared(&mut self, id: &str, parent: &str, model: Option<&str>, now: Now) {
+    pub(super) fn subagent_appeared(
+        &mut self,
+        id: &str,
+        parent: &str,
+        model: Option<&str>,
+        effort: Option<&str>,
+        now: Now,
+    ) {
         if self.threads.get(id).is_some_and(|thread| thread.parent.is_some() || thread.model.is_some()) {
             return;
         }
@@ -180,6 +205,7 @@ impl Observer {
             source: Some("subagent".into()),
             subagent_source: Some("thread_spawn".into()),
             parent_id: Some(parent.into()),
+            reasoning_effort: effort.map(|effort| bounded(effort, 64).to_owned().into()),
             connection_id: Some(of_parent.connection),
             created_at: created,
             originator: of_parent.originator.as_deref().map(Text::from),
@@ -192,6 +218,7 @@ impl Observer {
         *state = Thread {
             parent: Some(parent.to_owned()),
             model,
+            effort: effort.map(|effort| bounded(effort, 64).to_owned()),
             agent: Some("subagent".to_owned()),
             turns,
             active,
@@ -201,9 +228,55 @@ impl Observer {
             reviews: Vec::new(),
             starting: Vec::new(),
             compaction_asked: false,
+            asked_alone: Vec::new(),
             heard: now.observed,
             ..of_parent
         };
+    }
+
+    /// What the client changed of a thread's settings holds for the turns to come.
+    pub(super) fn settings_updated(&mut self, now: Now, notice: &SettingsNotice<'_>) {
+        let (Some(id), Some(settings)) = (some(&notice.thread_id), &notice.thread_settings) else {
+            return self.count("missing_context");
+        };
+        let word =
+            |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
+        let state = self.thread(id, now);
+        state.model = word(&settings.model).or(state.model.take());
+        state.provider = word(&settings.model_provider).or(state.provider.take());
+        state.service_tier = word(&settings.service_tier);
+        state.effort = word(&settings.effort);
+        state.summary = word(&settings.summary);
+        state.personality = word(&settings.personality);
+        state.collaboration_mode = label(&settings.collaboration_mode);
+        state.approval_policy = label(&settings.approval_policy).or(state.approval_policy.take());
+        state.approvals_reviewer = word(&settings.approvals_reviewer).or(state.approvals_reviewer.take());
+        if let Some(mode) = label(&settings.sandbox_policy) {
+            state.network_access = network_access(&settings.sandbox_policy, Some(&mode));
+            state.sandbox_mode = Some(mode);
+        }
+        if settings.disabled_plugin_ids.is_some() {
+            state.disabled_plugins = owned(&settings.disabled_plugin_ids);
+        }
+    }
+
+    pub(super) fn voice_started(&mut self, now: Now, notice: &VoiceNotice<'_>) {
+        let Some(id) = some(&notice.thread_id) else { return self.count("missing_context") };
+        let session = some(&notice.realtime_session_id).map(|session| bounded(session, 128).into());
+        let fact = VoiceStarted { thread_id: id.into(), voice_session_id: session };
+        fact.emit(&self.envelope(now, None), self.capture);
+    }
+
+    /// Only one warning says something that later facts need: the server does not know the model.
+    pub(super) fn warned(&mut self, now: Now, notice: &WarningNotice<'_>) {
+        let message = text(&notice.message);
+        let Some(rest) = message.strip_prefix("Model metadata for ") else { return };
+        let (Some(id), Some((model, _))) = (some(&notice.thread_id), rest.split_once(" not found")) else {
+            return;
+        };
+        let model = bounded(model.trim_matches('`'), 128);
+        let fact = ModelUnknown { thread_id: id.into(), model: Some(model.into()) };
+        fact.emit(&self.envelope(now, None), self.capture);
     }
 
     pub(super) fn thread_closed(&mut self, now: Now, call: &Call<'_>, reason: &'static str) {
@@ -222,6 +295,18 @@ impl Observer {
         let Some(_) = some(&subject.thread_id) else { return self.count("missing_context") };
         let fact = ThreadArchived { thread_id: text(&subject.thread_id).into(), action: action.into() };
         fact.emit(&self.envelope(now, None), self.capture);
+    }
+}
+
+fn owned(words: &Option<Vec<super::wire::Word<'_>>>) -> Vec<String> {
+    words.iter().flatten().take(256).map(|word| bounded(&word.0, 256).to_owned()).collect()
+}
+
+fn network_access(sandbox: &Option<Value>, mode: Option<&str>) -> Option<bool> {
+    match (sandbox, mode) {
+        (_, Some("dangerFullAccess" | "danger-full-access")) => Some(true),
+        (Some(Value::Object(map)), _) => map.get("networkAccess").and_then(network),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Turns: asked for, started, steered, interrupted, ended, or never seen to end.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::Span;
@@ -7,10 +9,10 @@ use tracing::Span;
 use super::connection::Asked;
 use super::frame::{Answer, Call, RequestId};
 use super::wire::{
-    ErrorNotice, Input, SteerErrorData, Subject, Tokens, TurnError, TurnNotice, TurnParams, TurnResult,
-    UsageNotice, label, read, some, text,
+    DiffNotice, ErrorNotice, Input, SteerErrorData, Subject, Tokens, TurnError, TurnNotice, TurnParams,
+    TurnResult, UsageNotice, label, read, some, text,
 };
-use super::{Now, Observer, bounded, seconds};
+use super::{Ended, Now, Observer, bounded, errors, seconds};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{
     Error, ReviewCompleted, TurnConfigured, TurnEnd, TurnQueued, TurnStart, TurnSteered, TurnUsage,
@@ -34,8 +36,11 @@ pub(super) struct Turn {
     context_window: Option<u64>,
     steers: u64,
     pub tools: u64,
+    /// Hashes of the items that completed.
+    pub done: HashSet<u64>,
     pub sampled: bool,
     interrupt_at_ms: Option<u64>,
+    lines: Option<(u64, u64)>,
     first_token: Option<u64>,
 }
 
@@ -61,7 +66,7 @@ pub(super) struct Starting {
     prompt: Option<String>,
     carrier: Option<(u128, u64, u8)>,
     config: Config,
-    uses: Vec<super::extension::Use>,
+    uses: Vec<super::known::Use>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -76,6 +81,7 @@ struct Config {
     sandbox_mode: Option<String>,
     collaboration_mode: Option<String>,
     workspace_kind: Option<String>,
+    source: Option<String>,
 }
 
 /// A subagent's turn that ended before the call that spawned it named its thread.
@@ -141,7 +147,11 @@ impl Observer {
                 approvals_reviewer: own(&params.approvals_reviewer),
                 sandbox_mode: label(&params.sandbox_policy),
                 collaboration_mode: label(&params.collaboration_mode),
-                workspace_kind: params.responsesapi_client_metadata.and_then(|it| own(&it.workspace_kind)),
+                workspace_kind: params
+                    .responsesapi_client_metadata
+                    .as_ref()
+                    .and_then(|it| own(&it.workspace_kind)),
+                source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
             },
             uses: self.uses(input),
         };
@@ -194,6 +204,7 @@ impl Observer {
                 submission_type: "queued".into(),
                 wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
                 image_count: Some(starting.images),
+                source: starting.config.source.as_deref().map(Text::from),
             };
             let place = self.place_of_turn(turn_id);
             fact.emit(&self.envelope(now, place), self.capture);
@@ -249,15 +260,21 @@ impl Observer {
         let review = reviewed.map(|at| state.reviews.remove(at));
         let target = review.as_ref().and_then(|(_, target)| target.clone());
         let id = if review.is_some() { root } else { own_id };
+        let alone = state.asked_alone.first().copied().filter(|_| review.is_none() && root == own_id);
         let asked = state
             .starting
             .iter()
             .position(|starting| starting.turn.as_deref() == Some(own_id))
             .or_else(|| {
-                let undecided = |starting: &Starting| starting.turn.is_none();
+                // One that was asked for later can't be the one that starts now.
+                let undecided = |starting: &Starting| {
+                    starting.turn.is_none() && alone.is_none_or(|(_, at)| starting.at < at)
+                };
                 (review.is_none() && root == own_id).then(|| state.starting.iter().position(undecided))?
             })
             .map(|at| state.starting.remove(at));
+        let alone = alone.filter(|_| asked.is_none()).map(|_| state.asked_alone.remove(0).0);
+        let kind = if review.is_some() { "review" } else { alone.unwrap_or("regular") };
         let caused_by = (root != own_id && review.is_none())
             .then_some(of_thread)
             .flatten()
@@ -309,6 +326,7 @@ impl Observer {
             submission_type: by_request.then(|| "default".into()),
             queue_s: by_request.then(|| seconds(now.observed.saturating_sub(asked.at))),
             trigger: asked.trigger.as_deref().map(Text::from),
+            kind: Some(kind.into()),
             index: Some(index),
             started_at: turn.started_at,
             image_count: by_request.then_some(asked.images),
@@ -324,7 +342,10 @@ impl Observer {
         };
         let open = start.start(&envelope, self.capture);
         if review.is_none() {
-            configured(&of, &asked.config, thread_id, id).emit(&self.envelope(now, Some((trace, span))), self.capture);
+            let plugins = self.catalogue.active_plugins(&of.disabled_plugins);
+            let mut config = configured(&of, &asked.config, thread_id, id);
+            config.active_plugins = plugins.iter().map(String::as_str).collect();
+            config.emit(&self.envelope(now, Some((trace, span))), self.capture);
         }
         if review.is_some() {
             self.aliases.insert(own_id.to_owned(), id.to_owned());
@@ -344,8 +365,10 @@ impl Observer {
                 context_window: None,
                 steers: 0,
                 tools: 0,
+                done: HashSet::new(),
                 sampled: false,
                 interrupt_at_ms: None,
+                lines: None,
                 first_token: None,
             },
         );
@@ -370,10 +393,19 @@ impl Observer {
         let failed = text(&turn.status) == "failed";
         let kind = error.map(error_kind);
         let mut fact = TurnEnd {
-            status: if turn.status.is_some() { text(&turn.status).to_owned().into() } else { "completed".into() },
+            status: if turn.status.is_some() {
+                text(&turn.status).to_owned().into()
+            } else {
+                "completed".into()
+            },
             duration_s: turn.duration_ms.map(|ms| ms as f64 / 1e3),
             completed_at: turn.completed_at,
-            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, 4096).to_owned().into()),
+            began_at: turn.started_at,
+            error_info: error.and_then(errors::info).map(Text::from),
+            error_kind: error.and_then(errors::kind).map(Text::from),
+            message: error
+                .and_then(|error| some(&error.message))
+                .map(|it| bounded(it, 4096).to_owned().into()),
             ..TurnEnd::default()
         };
         if failed {
@@ -388,6 +420,8 @@ impl Observer {
     // Ends a turn's span, and what hangs on it.
     fn close_turn(&mut self, now: Now, id: &str, mut fact: TurnEnd<'static>, start: Option<u64>) {
         let Some(turn) = self.turns.remove(id) else { return };
+        // A length that reaches back before 1970 says nothing.
+        let start = start.filter(|start| *start > 0);
         let started = start.unwrap_or(turn.started);
         if turn.first_token.is_none() {
             self.without_token = self.without_token.saturating_sub(1);
@@ -403,10 +437,17 @@ impl Observer {
         fact.steer_count = Some(turn.steers);
         fact.tool_count = Some(turn.tools);
         fact.interrupt_requested_at_ms = turn.interrupt_at_ms;
+        fact.lines_added = turn.lines.map(|(added, _)| added);
+        fact.lines_removed = turn.lines.map(|(_, removed)| removed);
+        if turn.lines.is_some() {
+            let hash = self.threads.get(&turn.thread).and_then(|thread| thread.repository_hash.clone());
+            fact.repository_hash = hash.map(Text::from);
+        }
         fact.first_token_s = turn.first_token.map(|at| seconds(at.saturating_sub(started)));
         let status = fact.status.clone();
         let error = fact.error_type.clone();
-        let end = End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
+        let end =
+            End { time: now.time.max(started), observed: now.observed, start: start.unwrap_or(0), parent: 0 };
         match &turn.caused_by {
             None => fact.end(&turn.open, &end, self.capture),
             Some(cause) => {
@@ -439,7 +480,10 @@ impl Observer {
             state.active = None;
         }
         self.end_compactions(now, id);
-        self.finish_turn(id, Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time });
+        self.finish_turn(
+            id,
+            Finished { thread: turn.thread, trace: turn.trace, span: turn.span, time: now.time },
+        );
     }
 
     fn finish_turn(&mut self, id: &str, finished: Finished) {
@@ -480,12 +524,13 @@ impl Observer {
         }
     }
 
-    fn interrupt(&mut self, now: Now, ids: Vec<String>) {
+    fn interrupt(&mut self, now: Now, ids: Vec<String>, reason: &'static str) {
         // Children first, so that a parent's last call is still open for them.
         for id in ids {
             let fact = TurnEnd {
                 status: "interrupted".into(),
                 end_observed: Some(false),
+                end_reason: Some(reason.into()),
                 ..TurnEnd::default()
             };
             self.close_turn(now, &id, fact, None);
@@ -493,13 +538,17 @@ impl Observer {
     }
 
     /// Ends the turns of a connection, or all, as interrupted at the last time anything was seen.
-    pub(super) fn close_turns(&mut self, now: Now, connection: Option<u64>) {
+    pub(super) fn close_turns(&mut self, now: Now, connection: Option<u64>, ended: Ended) {
         let of = |turn: &Turn| connection.is_none_or(|it| turn.connection == it);
-        let mut ids: Vec<(u64, String)> =
-            self.turns.iter().filter(|(_, turn)| of(turn)).map(|(id, turn)| (turn.started, id.clone())).collect();
+        let mut ids: Vec<(u64, String)> = self
+            .turns
+            .iter()
+            .filter(|(_, turn)| of(turn))
+            .map(|(id, turn)| (turn.started, id.clone()))
+            .collect();
         ids.sort_unstable();
         let ids = ids.into_iter().rev().map(|(_, id)| id).collect();
-        self.interrupt(now, ids);
+        self.interrupt(now, ids, ended.as_str());
         self.close_items(now);
         self.end_waiting(false);
     }
@@ -508,7 +557,34 @@ impl Observer {
     pub(super) fn close_thread_turns(&mut self, now: Now, thread: &str) {
         let ids: Vec<String> =
             self.turns.iter().filter(|(_, turn)| turn.thread == thread).map(|(id, _)| id.clone()).collect();
-        self.interrupt(now, ids);
+        self.interrupt(now, ids, "thread_closed");
+    }
+
+    /// A turn that begins without `turn/start` was asked for.
+    pub(super) fn turn_asked_alone(&mut self, asked: &Asked, what: &'static str) {
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
+        // A command of the user joins the turn that runs.
+        if (what == "compaction" || state.active.is_none()) && state.asked_alone.len() < 64 {
+            state.asked_alone.push((what, asked.at));
+        }
+    }
+
+    pub(super) fn turn_refused_alone(&mut self, asked: &Asked, what: &'static str) {
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
+        state.asked_alone.retain(|(other, at)| *other != what || *at != asked.at);
+    }
+
+    /// The whole diff of a turn so far; only its last one counts.
+    pub(super) fn diff_updated(&mut self, notice: &DiffNotice<'_>) {
+        let turn = text(&notice.turn_id);
+        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
+        if let Some(open) = self.turns.get_mut(&turn) {
+            open.lines = Some(changed_lines(text(&notice.diff)));
+        }
     }
 
     pub(super) fn tokens_used(&mut self, now: Now, notice: &UsageNotice<'_>) {
@@ -580,6 +656,11 @@ impl Observer {
             result: if error.is_some() { "rejected" } else { "accepted" }.into(),
             error_type: error.map(Text::from),
             image_count: Some(image_count(params.input.as_deref().unwrap_or_default())),
+            source: params
+                .responsesapi_client_metadata
+                .as_ref()
+                .and_then(|it| some(&it.source))
+                .map(Text::from),
         };
         fact.emit(&self.envelope(now, place), self.capture);
     }
@@ -612,7 +693,8 @@ impl Observer {
             && let Some(turn) = turn
         {
             let turn = turn.to_owned();
-            self.fail_compactions(now, &turn);
+            let kind = error.and_then(errors::kind);
+            self.fail_compactions(now, &turn, kind, status);
         }
     }
 
@@ -633,7 +715,12 @@ impl Observer {
     }
 }
 
-fn configured<'a>(of: &'a super::Thread, asked: &'a Config, thread: &'a str, turn: &'a str) -> TurnConfigured<'a> {
+fn configured<'a>(
+    of: &'a super::Thread,
+    asked: &'a Config,
+    thread: &'a str,
+    turn: &'a str,
+) -> TurnConfigured<'a> {
     let either = |asked: &'a Option<String>, of: &'a Option<String>| {
         asked.as_deref().or(of.as_deref()).map(Text::from)
     };
@@ -643,17 +730,33 @@ fn configured<'a>(of: &'a super::Thread, asked: &'a Config, thread: &'a str, tur
         model: either(&asked.model, &of.model),
         provider: of.provider.as_deref().map(Text::from),
         reasoning_effort: either(&asked.effort, &of.effort),
-        reasoning_summary: asked.summary.as_deref().map(Text::from),
+        reasoning_summary: either(&asked.summary, &of.summary),
         service_tier: either(&asked.service_tier, &of.service_tier),
         approval_policy: either(&asked.approval_policy, &of.approval_policy),
         approvals_reviewer: either(&asked.approvals_reviewer, &of.approvals_reviewer),
         sandbox_mode: either(&asked.sandbox_mode, &of.sandbox_mode),
         network_access: of.network_access,
-        collaboration_mode: asked.collaboration_mode.as_deref().map(Text::from),
-        personality: asked.personality.as_deref().map(Text::from),
+        collaboration_mode: either(&asked.collaboration_mode, &of.collaboration_mode),
+        personality: either(&asked.personality, &of.personality),
         workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
+        source: asked.source.as_deref().map(Text::from),
         ..TurnConfigured::default()
     }
+}
+
+// Lines that a diff adds and removes: the marked ones inside its hunks.
+fn changed_lines(diff: &str) -> (u64, u64) {
+    let (mut added, mut removed, mut inside) = (0, 0, false);
+    for line in diff.lines() {
+        match line.as_bytes().first() {
+            _ if line.starts_with("diff --git ") => inside = false,
+            Some(b'@') if line.starts_with("@@") => inside = true,
+            Some(b'+') if inside => added += 1,
+            Some(b'-') if inside => removed += 1,
+            _ => {}
+        }
+    }
+    (added, removed)
 }
 
 fn image_count(input: &[Input<'_>]) -> u64 {

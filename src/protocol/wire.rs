@@ -2,11 +2,12 @@
 //! what one lacks or adds must not break observation. Content is only read where it may be captured.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-
 
 /// A member that is read if it has the expected type and is left out otherwise.
 fn lax<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
@@ -18,13 +19,45 @@ macro_rules! wire {
     ($( $(#[$meta:meta])* $Name:ident { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )* } )*) => { $(
         $(#[$meta])*
         #[derive(Debug, Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
+        #[serde(remote = "Self", rename_all = "camelCase", default, bound(deserialize = "'de: 'a"))]
         pub(super) struct $Name<'a> {
             $( #[serde(deserialize_with = "lax")] $(#[$field_meta])* pub $field: Option<$type>, )*
             #[serde(skip)]
             pub lifetime: std::marker::PhantomData<&'a ()>,
         }
+
+        impl<'de: 'a, 'a> Deserialize<'de> for $Name<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(Members(deserializer))
+            }
+        }
     )* };
+}
+
+/// Reads a structure from an object only. serde also takes an array for its members one after the other, and then
+/// whatever stands first, content or not, would be taken for an id.
+struct Members<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Members<D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 // `Cow` borrows only where serde is told so by name, which `lax` hides; a newtype says it.
@@ -37,10 +70,11 @@ wire! {
     InitializeParams { client_info: ClientInfo<'a>, capabilities: Capabilities<'a>, }
     ClientInfo { name: Word<'a>, version: Word<'a>, }
     Capabilities { experimental_api: bool, opt_out_notification_methods: Vec<Word<'a>>, }
-    InitializeResult { user_agent: Word<'a>, platform_os: Word<'a>, }
+    InitializeResult { user_agent: Word<'a>, platform_os: Word<'a>, codex_home: Word<'a>, }
     ThreadResult {
         thread: Thread<'a>, model: Word<'a>, model_provider: Word<'a>, service_tier: Word<'a>, cwd: Word<'a>,
         approval_policy: Value, approvals_reviewer: Word<'a>, sandbox: Value, reasoning_effort: Word<'a>,
+        disabled_plugin_ids: Vec<Word<'a>>,
     }
     Thread {
         id: Word<'a>, session_id: Word<'a>, forked_from_id: Word<'a>, parent_thread_id: Word<'a>, ephemeral: bool,
@@ -62,7 +96,13 @@ wire! {
         sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
         target: Input<'a>,
     }
-    ClientMetadata { #[serde(rename = "workspace_kind")] workspace_kind: Word<'a>, }
+    ClientMetadata { #[serde(rename = "workspace_kind")] workspace_kind: Word<'a>, source: Word<'a>, }
+    SettingsNotice { thread_id: Word<'a>, thread_settings: Settings<'a>, }
+    Settings {
+        model: Word<'a>, model_provider: Word<'a>, service_tier: Word<'a>, effort: Word<'a>, summary: Word<'a>,
+        approval_policy: Value, approvals_reviewer: Word<'a>, sandbox_policy: Value, collaboration_mode: Value,
+        personality: Word<'a>, disabled_plugin_ids: Vec<Word<'a>>,
+    }
     Input {
         #[serde(rename = "type")] kind: Word<'a>, text: Word<'a>, name: Word<'a>, path: Word<'a>,
     }
@@ -76,10 +116,14 @@ wire! {
         status: Word<'a>, started_at_ms: u64, completed_at_ms: u64, duration_ms: u64, source: Word<'a>, exit_code: i64, server: Word<'a>, tool: Word<'a>,
         plugin_id: Word<'a>, app_context: AppContext<'a>, error: &'a RawValue, receiver_thread_ids: Vec<Word<'a>>,
         agent_thread_id: Word<'a>, model: Word<'a>, reasoning_effort: Word<'a>, changes: Vec<Change<'a>>,
-        command_actions: Vec<Input<'a>>, action: Input<'a>, success: bool,
+        command_actions: Vec<Input<'a>>, action: SearchAction<'a>, success: bool, script_path: Word<'a>,
+        content_items: Vec<Input<'a>>, sender_thread_id: Word<'a>, agents_states: BTreeMap<String, AgentState<'a>>,
+        revised_prompt: &'a RawValue, saved_path: &'a RawValue, transparent_background: bool, generation_id: Word<'a>,
         command: &'a RawValue, arguments: &'a RawValue, query: &'a RawValue, prompt: &'a RawValue,
         aggregated_output: &'a RawValue, result: &'a RawValue, text: &'a RawValue, cwd: Word<'a>,
     }
+    SearchAction { #[serde(rename = "type")] kind: Word<'a>, query: &'a RawValue, queries: Vec<&'a RawValue>, }
+    AgentState { status: Word<'a>, }
     AppContext { connector_id: Word<'a>, app_name: Word<'a>, }
     Change { path: Word<'a>, kind: ChangeKind<'a>, diff: Word<'a>, }
     ChangeKind { #[serde(rename = "type")] kind: Word<'a>, #[serde(rename = "move_path")] move_path: Word<'a>, }
@@ -89,6 +133,17 @@ wire! {
         additional_permissions: Value, grant_root: Value, permissions: Value, command: &'a RawValue,
         reason: Word<'a>,
     }
+    DiffNotice { turn_id: Word<'a>, diff: Word<'a>, }
+    VoiceNotice { thread_id: Word<'a>, realtime_session_id: Word<'a>, }
+    WarningNotice { thread_id: Word<'a>, message: Word<'a>, }
+    Elicitation {
+        thread_id: Word<'a>, turn_id: Word<'a>, server_name: Word<'a>, mode: Word<'a>,
+        #[serde(rename = "_meta")] meta: Value,
+    }
+    AccountNotice { auth_mode: Word<'a>, }
+    AccountResult { account: AccountKind<'a>, }
+    AccountKind { #[serde(rename = "type")] kind: Word<'a>, }
+    ListedModel { id: Word<'a>, model: Word<'a>, default_reasoning_effort: Word<'a>, }
     Resolved { thread_id: Word<'a>, request_id: &'a RawValue, }
     ErrorNotice { error: TurnError<'a>, will_retry: bool, thread_id: Word<'a>, turn_id: Word<'a>, }
     HookNotice { thread_id: Word<'a>, turn_id: Word<'a>, run: HookRun<'a>, }
@@ -103,11 +158,14 @@ wire! {
     }
     GuardianNotice {
         thread_id: Word<'a>, turn_id: Word<'a>, target_item_id: Word<'a>, review_id: Word<'a>, started_at_ms: u64,
-        completed_at_ms: u64, review: GuardianReview<'a>, action: Input<'a>, decision_source: Word<'a>,
+        completed_at_ms: u64, review: GuardianReview<'a>, action: GuardianAction<'a>, decision_source: Word<'a>,
+    }
+    GuardianAction {
+        #[serde(rename = "type")] kind: Word<'a>, source: Word<'a>, tool: Word<'a>, tool_name: Word<'a>,
     }
     GuardianReview { status: Word<'a>, risk_level: Word<'a>, user_authorization: Word<'a>, rationale: Word<'a>, }
     ImportNotice { import_id: Word<'a>, item_type_results: Vec<ImportResult<'a>>, }
-    ImportResult { item_type: Word<'a>, successes: Vec<&'a RawValue>, failures: Vec<&'a RawValue>, }
+    ImportResult { item_type: Word<'a>, successes: Vec<&'a RawValue>, failures: Vec<Value>, }
     SteerErrorData { #[serde(rename = "input_error_code")] input_error_code: Word<'a>, codex_error_info: Value, }
 }
 
@@ -160,5 +218,22 @@ pub(super) fn label(value: &Option<Value>) -> Option<String> {
             _ => map.keys().next().cloned(),
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_no_structure() {
+        let read = |text: &str| {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            let notice: TurnNotice<'_> = read(Some(&raw));
+            (some(&notice.thread_id).map(str::to_owned), notice.turn.is_some())
+        };
+        assert_eq!(read(r#"{"threadId":"t","turn":{"id":"u"}}"#), (Some("t".to_owned()), true));
+        assert_eq!(read(r#"{"threadId":"t","turn":["u","v"]}"#), (Some("t".to_owned()), false));
+        assert_eq!(read(r#"["t",{"id":"u"}]"#), (None, false));
     }
 }

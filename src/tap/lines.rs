@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::queue::Lost;
-use super::{Sender, Line, Observer, Seen};
+use super::{Line, Observer, Seen, Sender};
 
 /// A buffer that a large line left behind is not kept beyond this.
 const KEPT_CAPACITY: usize = 1024 * 1024;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Sender, Ended, Observed};
+use super::{Ended, Observed, Sender};
 
 /// What a chunk costs beside its bytes, so that a flood of one-byte reads is bounded as well.
 const CHUNK_COST: usize = 96;

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::lines::Splitter;
 use super::queue::{Item, Queue};
-use super::{Sender, Observed, Observer};
+use super::{Observed, Observer, Sender};
 
 /// Starts the observation.
 pub(super) fn start(

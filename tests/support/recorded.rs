@@ -1,5 +1,6 @@
 //! Recorded sessions, and what factline makes of them: facts as a subscriber sees them, and OTLP.
 #![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -8,16 +9,16 @@ use factline::fact::{self, Capture, End, Envelope, Fact};
 use factline::otel::{self, Accepted, Signal, Sink};
 use factline::replay::replay;
 use factline::transcript::Transcript;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message as _;
 use tracing::Subscriber;
 use tracing::span;
+use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::Layer;
 
 /// Every recorded session with a stream, by name.
 pub fn sessions() -> Vec<(String, PathBuf)> {
@@ -80,7 +81,9 @@ pub fn facts(path: &Path) -> Vec<Saw> {
     tracing::subscriber::with_default(subscriber, || {
         replay(&mut Transcript::open(path).unwrap(), Capture::NONE, |_| true).unwrap();
     });
-    Arc::try_unwrap(kept.0).map(|kept| kept.into_inner().unwrap()).unwrap_or_else(|kept| kept.lock().unwrap().clone())
+    Arc::try_unwrap(kept.0)
+        .map(|kept| kept.into_inner().unwrap())
+        .unwrap_or_else(|kept| kept.lock().unwrap().clone())
 }
 
 /// Finished records, decoded with OpenTelemetry's own types.
@@ -111,7 +114,9 @@ impl Sink for Memory {
                 Signal::Logs => {
                     self.logs.lock().unwrap().extend(ScopeLogs::decode(*record).unwrap().log_records);
                 }
-                Signal::Traces => self.spans.lock().unwrap().extend(ScopeSpans::decode(*record).unwrap().spans),
+                Signal::Traces => {
+                    self.spans.lock().unwrap().extend(ScopeSpans::decode(*record).unwrap().spans)
+                }
             }
         }
     }

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use factline::protocol::{Ended, Sender, Transport};
-use factline::tap::{
-    self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap,
-};
+use factline::tap::{self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap};
 use tempfile::TempDir;
 
 /// What the test framework prints before lies before this.
@@ -39,7 +37,7 @@ pub struct Running {
 
 /// How it ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Left {
     pub code: Option<i32>,
     /// `Exit` in its debug form, or the error.
     pub exit: String,
@@ -60,6 +58,8 @@ pub fn start_in(mut program: Command, setup: &Setup, command: &[String]) -> Runn
     let dir = tempfile::tempdir().unwrap();
     let mut process = program
         .args(["tap_process::role", "--exact", "--nocapture", "--test-threads=1"])
+        // Printing one takes longer than the relay waits for its observer.
+        .env("RUST_BACKTRACE", "0")
         .env("TAP_ROLE", dir.path())
         .env("TAP_COMMAND", serde_json::to_string(command).unwrap())
         .env("TAP_OBSERVER", setup.observer)
@@ -110,13 +110,13 @@ impl Running {
         self.dir.path().join(name)
     }
 
-    pub fn wait(&mut self) -> Ended {
+    pub fn wait(&mut self) -> Left {
         let code = self.process.wait().unwrap().code();
         let text = |name| std::fs::read_to_string(self.path(name)).unwrap_or_default();
-        Ended { code, exit: text("exit"), log: text("log").lines().map(String::from).collect() }
+        Left { code, exit: text("exit"), log: text("log").lines().map(String::from).collect() }
     }
 
-    pub fn finish(&mut self) -> Ended {
+    pub fn finish(&mut self) -> Left {
         self.stdin = None;
         self.wait()
     }

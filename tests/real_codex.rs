@@ -1,0 +1,210 @@
+//! The real codex behind the tap: it notices nothing, and the facts are those of the recording of the same session.
+//!
+//! FACTLINE_CODEX=$(.ci/parts codex) cargo test --test real_codex -- --nocapture
+//!
+//! Needs root, `unshare`, `ip`, git and python3: codex and its mock back ends run in a network namespace with loopback
+//! only (tests/codexlab/drive.py). The driver records what it says and hears, on the client's side of the tap.
+#![cfg(feature = "cli")]
+// The exemption of tests does not reach their own functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/received.rs"]
+mod received;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use program::{factline, named_by, run};
+use received::{Received, assert_same, difference, hex, text};
+use serde_json::Value;
+
+/// Longest first, so that the two that run at a time end together.
+const SCENARIOS: [&str; 7] =
+    ["04-commands", "15-review", "10-subagents", "07-steer", "02-resume", "08-interrupt", "01-hello"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Codex, if it and all that the lab needs is here; says what is missing.
+fn codex() -> Option<PathBuf> {
+    let codex = named_by("FACTLINE_CODEX", "a native codex binary (`.ci/parts codex` installs one)")?;
+    let works = |program: &str, arguments: &[&str]| {
+        let quiet =
+            Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    let missing = if !rustix::process::geteuid().is_root() {
+        "root, for a network namespace"
+    } else if !works("python3", &["-c", "import sys; sys.exit(sys.version_info < (3, 9))"]) {
+        "python3 (3.9 or later)"
+    } else if !works("git", &["--version"]) {
+        "git"
+    } else if !works("unshare", &["-n", "sh", "-c", "ip link set lo up"]) {
+        "`unshare -n` and `ip` (packages util-linux and iproute2), and the right to use them"
+    } else {
+        return Some(codex);
+    };
+    println!("skipped: the lab for the real codex needs {missing}");
+    None
+}
+
+/// Plays a scenario with the tap in front of codex. Below `dir` are then the driver's recording and the tap's files.
+fn play(codex: &Path, scenario: &str, dir: &Path) {
+    std::fs::create_dir_all(dir).unwrap();
+    let quoted = |path: &Path| format!("'{}'", path.display());
+    // The driver gives codex an environment of its own, so what the tap needs is said on its command line.
+    let via = format!(
+        "env FACTLINE_OUTBOX_DIR={} FACTLINE_FILES_DIR={} FACTLINE_LOG={} {} tap --",
+        quoted(&dir.join("outbox")),
+        quoted(&dir.join("files")),
+        quoted(&dir.join("tap.log")),
+        quoted(Path::new(env!("CARGO_BIN_EXE_factline")))
+    );
+    let output = run(Command::new("python3")
+        .arg(root().join("tests/codexlab/drive.py"))
+        .arg("--out")
+        .arg(dir)
+        .arg(&scenario[..2])
+        .current_dir(dir)
+        .env("CODEX_BIN", codex)
+        .env("CODEX_VIA", via)
+        .env("LAB_DIR", dir.join("lab")));
+    println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
+    let log = std::fs::read_to_string(dir.join("tap.log")).unwrap_or_default();
+    assert!(log.is_empty(), "{scenario}: {log}");
+    // What a tap that was stopped at once could not deliver any more.
+    run(factline(dir).args(["outbox", "flush"]));
+}
+
+fn messages(transcript: &Path) -> impl Iterator<Item = Value> {
+    let text = std::fs::read_to_string(transcript).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.into_iter().filter(|line| line["msg"].is_object())
+}
+
+/// The recording of each connection for itself: each was another codex behind another tap, which knew nothing of the
+/// turns before. Beside the whole, where the raw files are.
+fn connections(transcript: &Path) -> Vec<PathBuf> {
+    let mut parts: BTreeMap<u64, String> = BTreeMap::new();
+    for line in std::fs::read_to_string(transcript).unwrap().lines() {
+        let number = serde_json::from_str::<Value>(line).unwrap()["conn"].as_u64().unwrap();
+        *parts.entry(number).or_default() += &format!("{line}\n");
+    }
+    let write = |(number, text): (u64, String)| {
+        let path = transcript.with_file_name(format!("connection-{number}.jsonl"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    parts.into_iter().map(write).collect()
+}
+
+/// What codex said, as methods and outcomes.
+fn replies(transcript: &Path) -> Vec<String> {
+    // These come as often as time allows.
+    let timely = |method: &str| {
+        ["/delta", "Delta"].iter().any(|end| method.ends_with(end)) || method == "account/rateLimits/updated"
+    };
+    messages(transcript)
+        .filter(|line| line["dir"] == "server")
+        .map(|line| match (line["msg"]["method"].as_str(), &line["msg"]["error"]) {
+            (Some(method), _) => method.to_owned(),
+            (None, Value::Null) => "result".to_owned(),
+            (None, error) => format!("error {}", error["code"]),
+        })
+        .filter(|said| !timely(said))
+        .collect()
+}
+
+/// The attributes, without those that depend on the clock of whoever watched, and on how many it watched before.
+fn lasting(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let fleeting = |key: &str| {
+        ["_s", "_at", "_at_ms"].iter().any(|end| key.ends_with(end))
+            || ["codex.connection.id", "log.record.uid"].contains(&key)
+    };
+    let kept = attributes.iter().filter(|attribute| !fleeting(&attribute.key));
+    kept.map(|it| (it.key.clone(), text(attributes, &it.key).unwrap_or_default())).collect()
+}
+
+/// Every log record and span: its name, its place in the tree, its outcome and its attributes.
+fn facts(received: &Received) -> Vec<String> {
+    let logs = received.logs.iter().map(|of| {
+        let it = &of.record;
+        let of_turn = text(&it.attributes, "codex.turn.id").is_some();
+        let place = if of_turn { (hex(&it.trace_id), hex(&it.span_id)) } else { Default::default() };
+        format!("{} {:?} {place:?} {:?}", it.event_name, it.severity_number, lasting(&it.attributes))
+    });
+    let spans = received.spans.iter().map(|of| {
+        let it = &of.record;
+        // A connection is nobody's but the watcher's.
+        let ids = [&it.trace_id, &it.span_id, &it.parent_span_id].map(|id| hex(id));
+        let place = if it.name == "initialize" { Default::default() } else { ids };
+        let status = it.status.as_ref().map(|status| status.code);
+        let links: Vec<_> = it.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect();
+        format!("{} {place:?} {status:?} {links:?} {:?}", it.name, lasting(&it.attributes))
+    });
+    logs.chain(spans).collect()
+}
+
+/// The facts are those of the recording. Answers how what codex said differs from the direct recording in the corpus.
+fn check(scenario: &str, dir: &Path) -> Result<(usize, usize), String> {
+    let recorded = dir.join(scenario).join("transcript.jsonl");
+    let mut expected = Received::default();
+    for connection in connections(&recorded) {
+        let files = connection.with_extension("otlp");
+        run(factline(dir).args(["replay", "--otlp-file"]).arg(&files).arg(&connection));
+        expected.add(Received::from_files(&files));
+    }
+    let got = Received::from_files(&dir.join("files"));
+    let what = format!("{scenario}: facts, left of the recording, right of the tap");
+    assert_same(&what, &facts(&expected), &facts(&got));
+    let direct = root().join("tests/corpus").join(scenario).join("transcript.jsonl");
+    match difference(&replies(&direct), &replies(&recorded)) {
+        None => Ok(got.counts()),
+        Some(difference) => {
+            Err(format!("what codex says, left directly, right behind the tap: {difference}"))
+        }
+    }
+}
+
+fn play_and_check(codex: &Path, scenario: &str, dir: &Path) -> Result<(), String> {
+    play(codex, scenario, dir);
+    let (logs, spans) = check(scenario, dir)?;
+    println!("{scenario}: the same, in {logs} log records and {spans} spans");
+    Ok(())
+}
+
+#[test]
+fn codex_behind_the_tap_is_codex_and_the_facts_are_those_of_the_recording() {
+    let Some(codex) = codex() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let todo = Mutex::new(SCENARIOS.iter());
+    let again = Mutex::new(Vec::new());
+    let next = || todo.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(scenario) = next() {
+                    if let Err(difference) = play_and_check(&codex, scenario, &dir.path().join(scenario)) {
+                        println!("{scenario}: to be played again: {difference}");
+                        again.lock().unwrap().push(scenario);
+                    }
+                }
+            });
+        }
+    });
+    // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did in the
+    // corpus. That is no difference that a tap makes if alone, it goes as recorded.
+    for scenario in again.into_inner().unwrap() {
+        let alone =
+            |attempt| play_and_check(&codex, scenario, &dir.path().join(format!("{scenario}-{attempt}")));
+        if let Err(difference) = alone(2).or_else(|_| alone(3)) {
+            panic!("{scenario}: {difference}");
+        }
+    }
+}

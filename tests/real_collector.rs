@@ -1,0 +1,132 @@
+//! The real OpenTelemetry Collector takes what factline sends, and passes on every field of it.
+//!
+//! FACTLINE_COLLECTOR=$(.ci/parts collector) cargo test --test real_collector -- --nocapture
+#![cfg(feature = "cli")]
+// The exemption of tests does not reach their own functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/received.rs"]
+mod received;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use program::{Program, corpus, factline, named_by, run, until};
+use received::{Received, assert_same};
+
+const READY: &str = "Everything is ready";
+
+fn collector() -> Option<PathBuf> {
+    named_by("FACTLINE_COLLECTOR", "an otelcol binary (`.ci/parts collector` builds one)")
+}
+
+fn configurations() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/collector")
+}
+
+/// Starts it with `agent.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its port for HTTP.
+fn agent(program: &Path, dir: &Path) -> (Program, u16) {
+    for name in ["in", "out"] {
+        std::fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    let (agent, [http, _]) = Program::on_free_ports(READY, |[http, grpc]: [u16; 2]| {
+        let mut command = Command::new(program);
+        command
+            .arg("--config")
+            .arg(configurations().join("agent.yaml"))
+            .env("OTLP_HTTP", format!("127.0.0.1:{http}"))
+            .env("OTLP_GRPC", format!("127.0.0.1:{grpc}"))
+            .env("OTLP_FILES", dir.join("in"))
+            .env("FILES_OUT", dir.join("out"));
+        command
+    });
+    (agent, http)
+}
+
+/// What `replay --otlp-file` makes of every recorded session, in a directory for each below `dir`.
+fn replayed_into_files(dir: &Path) -> Received {
+    let mut all = Received::default();
+    for (session, transcript) in corpus() {
+        let files = dir.join(&session);
+        run(factline(dir).args(["replay", "--otlp-file"]).arg(&files).arg(transcript));
+        all.add(Received::from_files(&files));
+    }
+    let (logs, spans) = all.counts();
+    assert!(logs > 600 && spans > 400, "the sessions make only {logs} log records and {spans} spans");
+    all
+}
+
+/// Waits until the collector wrote as much as `sent`, and holds every field against it.
+fn assert_passed_on(agent: Program, out: &Path, sent: &Received, instances: bool) {
+    until("the collector writes what it was given", || {
+        let counts = Received::from_files(out).counts();
+        let (logs, spans) = sent.counts();
+        if counts.0 >= logs && counts.1 >= spans {
+            Ok(())
+        } else {
+            Err(format!("{counts:?} of {:?}", (logs, spans)))
+        }
+    });
+    // At its end it writes what it still holds: nothing may come in excess either.
+    let (status, said) = agent.end();
+    assert!(status.success(), "{status}\n{said}");
+    // Where nobody wrote files it says that there are none to read.
+    let bad = |line: &&str| line.contains("\terror\t") || line.contains("\twarn\t");
+    let bad: Vec<_> = said.lines().filter(bad).filter(|line| !line.contains("no files match")).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let mut got = Received::from_files(out);
+    got.empty_is_absent();
+    let told = got.without_resource_attribute("service.instance.id");
+    assert_eq!(told.is_empty(), !instances, "service.instance.id belongs to live telemetry only: {told:?}");
+    assert_eq!(got.counts(), sent.counts());
+    assert_same("log records, left sent, right passed on", &sent.logs, &got.logs);
+    assert_same("spans, left sent, right passed on", &sent.spans, &got.spans);
+}
+
+#[test]
+fn every_configuration_is_valid() {
+    let Some(program) = collector() else { return };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(configurations()).unwrap() {
+        let path = entry.unwrap().path();
+        // The builder's manifest is no configuration.
+        if path.extension().is_some_and(|it| it == "yaml") && path.file_name().unwrap() != "builder.yaml" {
+            run(Command::new(&program).arg("validate").arg("--config").arg(&path));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn what_is_replayed_over_http_arrives_field_by_field() {
+    let Some(program) = collector() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let sent = replayed_into_files(&dir.path().join("expected"));
+    let (agent, port) = agent(&program, dir.path());
+    for (session, transcript) in corpus() {
+        let output = run(factline(dir.path())
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
+            .args(["replay", "--json"])
+            .arg(transcript));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["waiting"], false, "{session}: {said}");
+    }
+    assert_passed_on(agent, &dir.path().join("out"), &sent, true);
+    let output = run(factline(dir.path()).args(["outbox", "status", "--json"]));
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["lanes"], serde_json::json!([]), "{status}");
+    println!("{:?} log records and spans over HTTP", sent.counts());
+}
+
+#[test]
+fn what_is_replayed_into_files_is_read_field_by_field() {
+    let Some(program) = collector() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let sent = replayed_into_files(&dir.path().join("in"));
+    let (agent, _) = agent(&program, dir.path());
+    assert_passed_on(agent, &dir.path().join("out"), &sent, false);
+    println!("{:?} log records and spans through files", sent.counts());
+}
