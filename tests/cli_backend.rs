@@ -181,3 +181,24 @@ fn what_cannot_be_used_is_said_and_nothing_is_made() {
     assert_eq!(stopped.status.code(), Some(1));
     assert!(text(&stopped.stderr).contains("stopped after 0 s"), "{}", text(&stopped.stderr));
 }
+
+#[test]
+fn what_is_derived_from_recorded_streams_passes_the_check() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("events.jsonl");
+    let sessions =
+        std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path().join("transcript.jsonl"));
+    let derived = Command::new(env!("CARGO_BIN_EXE_factline"))
+        .args(["replay", "--analytics-file", out.to_str().unwrap()])
+        .args(sessions.filter(|path| path.exists()))
+        .output()
+        .unwrap();
+    assert!(matches!(derived.status.code(), Some(0 | 3)), "{}", text(&derived.stderr));
+    let table = factline::backend::Validator::new(false).unwrap();
+    let events = std::fs::read_to_string(&out).unwrap();
+    assert!(events.lines().count() > 400);
+    let check = |event: &str| table.check(&serde_json::from_str(event).unwrap()).err();
+    let wrong: std::collections::BTreeSet<String> = events.lines().filter_map(check).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

@@ -1,8 +1,9 @@
 //! Checks events against the table of the reference release (`events.json`).
 //!
 //! A member of the table must be there and be of one of its kinds. One that may be null may also be missing, as
-//! older releases leave some out, and members that the table lacks are let through, as newer ones add some;
-//! a strict check allows neither.
+//! older releases leave some out; one that can't be seen in the server's stream may be null or missing, as it is
+//! in events that are derived from that; and members that the table lacks are let through, as newer releases add
+//! some. A strict check, for the real client's events, allows none of this.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -24,6 +25,9 @@ struct EventType {
 struct Member {
     name: String,
     optional: bool,
+    /// It is not to be seen in the server's stream alone: whoever derives events from that may have to leave it
+    /// null.
+    hidden: bool,
     kinds: Vec<Kind>,
 }
 
@@ -127,12 +131,14 @@ impl Validator {
     fn members(&self, table: &[Member], object: &Map<String, Value>, path: &str) -> Result<(), String> {
         for member in table {
             let name = &member.name;
+            let may_lack = || member.hidden || member.kinds.iter().any(|kind| matches!(kind, Kind::Null));
             match object.get(name) {
+                Some(Value::Null) if !self.strict && member.hidden => {}
                 Some(value) => self
                     .kinds(&member.kinds, value, &format!("{path}{name}."))
                     .map_err(|problem| problem.unwrap_or_else(|wrong| format!("{path}{name}: {wrong}")))?,
                 None if member.optional => {}
-                None if !self.strict && member.kinds.iter().any(|kind| matches!(kind, Kind::Null)) => {}
+                None if !self.strict && may_lack() => {}
                 None => return Err(format!("{path}{name}: missing")),
             }
         }
@@ -221,12 +227,10 @@ fn shown(text: &str) -> String {
 fn members(rows: &[String]) -> Result<Vec<Member>, String> {
     let member = |row: &String| {
         let (name, kinds) = row.split_once(": ").ok_or_else(|| format!("no kinds in {row:?}"))?;
-        let (name, optional) = match name.strip_suffix('?') {
-            Some(name) => (name, true),
-            None => (name, false),
-        };
+        let (optional, hidden) = (name.ends_with('?'), name.ends_with('*'));
+        let name = name.trim_end_matches(['?', '*']);
         let kinds = kinds.split(" | ").map(kind).collect::<Result<_, _>>()?;
-        Ok(Member { name: name.to_owned(), optional, kinds })
+        Ok(Member { name: name.to_owned(), optional, hidden, kinds })
     };
     rows.iter().map(member).collect()
 }

@@ -127,8 +127,8 @@ fn reasons_say_what_is_wrong_and_where() {
     assert_eq!(reason(&json!({})), "event_type: missing");
     assert_eq!(reason(&json!({"event_type": "codex_hook_run"})), "event_params: missing");
     let mut skill = event("skill_invocation");
-    skill.as_object_mut().unwrap().remove("skill_id");
-    assert_eq!(reason(&skill), "skill_id: missing");
+    skill.as_object_mut().unwrap().remove("skill_name");
+    assert_eq!(reason(&skill), "skill_name: missing");
     let mut turn = event("codex_turn_event");
     turn["event_params"]["active_plugin_ids_at_turn_start"] = json!(["a", 3]);
     assert_eq!(reason(&turn), "event_params.active_plugin_ids_at_turn_start[1]: not a string");
@@ -147,7 +147,10 @@ fn only_the_strict_check_minds_other_releases() {
     newer["event_params"]["since_next_year"] = json!(1);
     let mut beside = event("codex_hook_run");
     beside["id"] = json!(1);
+    let mut derived = event("codex_turn_event");
+    derived["event_params"]["guardian_v2_enabled"] = json!(null);
     for (event, reason) in [
+        (derived, "event_params.guardian_v2_enabled: not a boolean"),
         (older, "event_params.voice_session_id: missing"),
         (newer, "event_params.since_next_year: unknown member"),
         (beside, "id: unknown member"),
