@@ -137,6 +137,10 @@ struct Held {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
+    if !from.exists() {
+        // Killed before it had begun.
+        return;
+    }
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
