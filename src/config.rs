@@ -5,8 +5,10 @@
 //! warning and the default. Two mistakes are errors instead, because the default would send telemetry
 //! somewhere the user did not ask for: an endpoint that is no URL, and a protocol that we do not speak.
 
+mod analytics;
 mod endpoint;
 mod env;
+mod env_analytics;
 mod pairs;
 mod secret;
 
@@ -14,6 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, Token};
 pub use endpoint::Endpoint;
 pub use secret::Secret;
 
@@ -180,6 +183,8 @@ pub struct Config {
     pub filter: Option<Setting<String>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
+    /// Analytics events (`FACTLINE_ANALYTICS*`).
+    pub analytics: Analytics,
 }
 
 /// A queue's other end.
@@ -261,7 +266,7 @@ impl Config {
     ///
     /// # Errors
     /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a
-    /// collector, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
+    /// collector, a token command or body form that can't be used, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
     pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut env = Env::new(vars);
         let disabled = env.boolean("OTEL_SDK_DISABLED");
@@ -273,8 +278,17 @@ impl Config {
             .into_iter()
             .map(|signal| env.signal(signal))
             .collect::<Result<_, _>>()?;
-        let config =
-            Self { disabled, service_name, resource_attributes, outbox_dir, files_dir, filter, signals };
+        let analytics = env.analytics()?;
+        let config = Self {
+            disabled,
+            service_name,
+            resource_attributes,
+            outbox_dir,
+            files_dir,
+            filter,
+            signals,
+            analytics,
+        };
         Ok((config, env.warnings()))
     }
 
@@ -297,5 +311,11 @@ impl Config {
             .iter()
             .filter_map(|config| sink(config).map(|sink| Destination { signal: config.signal, sink }))
             .collect()
+    }
+
+    /// Where analytics events go. `None` when they are off, or everything is.
+    pub fn analytics_sink(&self) -> Option<&AnalyticsSink> {
+        let on = self.analytics.enabled.value && !self.disabled.value;
+        self.analytics.sink.as_ref().filter(|_| on).map(|sink| &sink.value)
     }
 }

@@ -8,12 +8,14 @@
 //! - A **host** emits facts with [`host::Facts`] and puts a layer into its registry.
 //! - An **operator** runs `factline tap -- codex app-server`; [`protocol`] turns messages into facts.
 //!
-//! Features: none of them emits facts only; `otel`, `analytics`, `outbox`, `deliver` and `tap` are the parts,
-//! `cli` (the default) is the program. `ARCHITECTURE.md` in the repository says where everything is.
+//! Features: none of them emits facts only; `otel`, `analytics`, `outbox`, `deliver`, `tap` and `backend` are the
+//! parts, `cli` (the default) is the program. `ARCHITECTURE.md` in the repository says where everything is.
 #![recursion_limit = "512"]
 
 #[cfg(feature = "analytics")]
 pub mod analytics;
+#[cfg(feature = "backend")]
+pub mod backend;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "deliver")]

@@ -6,20 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Destination, Signal};
-use crate::deliver::{Deliverer, FlushReport, Route, RouteReport, Stored};
+use crate::config::{AnalyticsSink, Config, Destination, Signal};
+use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
 use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
-use crate::outbox::{Lane, OpenError, Outbox, Queue, Settings};
+use crate::outbox::{Lane, OpenError, Outbox, Queue, Reader, Settings};
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
 const LAST_DELIVERY: Duration = Duration::from_millis(120);
+
+/// The queue of analytics events. It exists where a destination for them is configured.
+pub const ANALYTICS_QUEUE: &str = "analytics";
 
 /// A running outbox with its delivery.
 pub struct Telemetry {
     outbox: Outbox,
     deliverer: Arc<Deliverer>,
     destinations: Vec<Destination>,
+    analytics: Option<AnalyticsSink>,
     resource: Resource,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
@@ -55,6 +59,8 @@ impl Telemetry {
         let mut settings = Settings::new(&config.outbox_dir.value);
         settings.queues =
             destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
+        let analytics = config.analytics_sink().cloned();
+        settings.queues.extend(analytics.as_ref().map(|_| ANALYTICS_QUEUE.to_owned()));
         let outbox = Outbox::open(settings).map_err(StartError::Outbox)?;
         let failed = |error: &dyn fmt::Display| StartError::Delivery(error.to_string());
         let deliverer = Deliverer::start(Vec::new()).map_err(|error| failed(&error))?;
@@ -66,6 +72,11 @@ impl Telemetry {
                 .map_err(|error| failed(&error))?;
             deliverer.add(route);
         }
+        if let Some(sink) = &analytics {
+            let reader = own.reader(ANALYTICS_QUEUE).map_err(|error| failed(&error))?;
+            deliverer
+                .add(events_route(ANALYTICS_QUEUE.to_owned(), reader, sink).map_err(|error| failed(&error))?);
+        }
         let mut resource = Resource::new(&config.service_name.value);
         for (key, value) in &config.resource_attributes.value {
             resource.set(key, value);
@@ -74,6 +85,7 @@ impl Telemetry {
             outbox,
             deliverer: Arc::new(deliverer),
             destinations,
+            analytics,
             resource,
             adopted: Arc::default(),
             stopping: Arc::default(),
@@ -164,6 +176,13 @@ impl Telemetry {
                 Err(error) => return Err(io::Error::other(error.to_string())),
             }
         }
+        if let Some(sink) = &self.analytics
+            && lane.queue(ANALYTICS_QUEUE).is_some()
+        {
+            let name = format!("{ANALYTICS_QUEUE} of {}", lane.name());
+            let route = events_route(name, lane.reader(ANALYTICS_QUEUE)?, sink);
+            self.deliverer.add(route.map_err(|error| io::Error::other(error.to_string()))?);
+        }
         Ok(())
     }
 
@@ -210,6 +229,10 @@ impl Telemetry {
         }
         drained.and(self.outbox.close())
     }
+}
+
+fn events_route(name: String, reader: Reader, sink: &AnalyticsSink) -> Result<Route, SinkError> {
+    Route::of_events(name, Box::new(Stored::new(reader)), sink, Pace::default(), FileBounds::default())
 }
 
 /// The queue of a signal. Its records go wherever the signal is sent when they are delivered.

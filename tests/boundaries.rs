@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("outbox", &[]),
     ("otel", &["fact", "outbox"]),
     ("analytics", &["fact", "outbox"]),
+    ("backend", &[]),
     ("config", &[]),
     ("deliver", &["config", "outbox"]),
     ("jsonl", &["config", "deliver", "otel"]),

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod backend;
 mod demo;
 mod filter;
 mod flush;
@@ -77,6 +78,9 @@ Examples:
   factline outbox flush --timeout 60"
     )]
     Outbox(Outbox),
+    /// A backend for analytics events on this machine: takes, checks and keeps them
+    #[command(subcommand)]
+    Backend(backend::Backend),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -118,6 +122,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Replay(own) => replay::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
+        Command::Backend(own) => backend::run(&own),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

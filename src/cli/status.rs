@@ -47,7 +47,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     line(
         &mut out,
         format_args!(
-            "{:<34} {:<8} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons",
+            "{:<34} {:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  reasons",
             "process", "queue", "waiting", "bytes", "oldest", "delivered", "lost"
         ),
     );
@@ -66,7 +66,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             line(
                 &mut out,
                 format_args!(
-                    "{name:<34} {:<8} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
+                    "{name:<34} {:<9} {:>9} {:>10} {oldest:>9} {:>10} {:>7}  {}",
                     queue.name,
                     waiting.records,
                     terminal::size(waiting.bytes),
@@ -81,7 +81,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         line(
             &mut out,
             format_args!(
-                "{:<34} {name:<8} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
+                "{:<34} {name:<9} {:>9} {:>10} {:>9} {:>10} {:>7}  {}",
                 "processes before",
                 0,
                 "-",

@@ -38,9 +38,16 @@ impl Endpoint {
     /// The URL of `signal` below this base: `v1/<signal>` appended to its path (OTLP exporter specification,
     /// "Endpoint URLs for OTLP/HTTP").
     pub fn for_signal(&self, signal: Signal) -> Self {
+        self.below(signal.path())
+    }
+
+    /// The URL of `path` below this base; an empty path is the base itself.
+    pub fn below(&self, path: &str) -> Self {
         let mut url = self.0.clone();
-        let path = format!("{}/{}", url.path().trim_end_matches('/'), signal.path());
-        url.set_path(&path);
+        if !path.is_empty() {
+            let path = format!("{}/{path}", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+        }
         Self(url)
     }
 

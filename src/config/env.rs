@@ -11,7 +11,7 @@ use super::{
 const SERVICE_NAME: &str = "codex-app-server";
 const ENDPOINT: &str = "http://localhost:4318";
 /// OTLP exporter specification, `OTEL_EXPORTER_OTLP_TIMEOUT`.
-const TIMEOUT: Duration = Duration::from_millis(10_000);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(10_000);
 
 pub(super) struct Env<F> {
     vars: F,
@@ -39,12 +39,12 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         Some(Setting { value, origin: Origin::Env(name.to_owned()) })
     }
 
-    fn warn(&mut self, variable: &str, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, variable: &str, message: impl Into<String>) {
         self.warnings.push(Warning { variable: variable.to_owned(), message: message.into() });
     }
 
     /// The first of `names` that is set and good. A bad one is a warning, and the next one holds.
-    fn first<T>(
+    pub(super) fn first<T>(
         &mut self,
         names: &[String],
         read: impl Fn(&str) -> Result<T, String>,
@@ -195,7 +195,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         }
     }
 
-    fn headers(&mut self, names: &[String]) -> Setting<Vec<Header>> {
+    pub(super) fn headers(&mut self, names: &[String]) -> Setting<Vec<Header>> {
         let Some((name, text)) = names.iter().find_map(|name| Some((name, self.text(name)?))) else {
             return Setting::default_of(Vec::new());
         };
@@ -206,7 +206,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         Setting { value, origin: text.origin }
     }
 
-    fn risks(&mut self, endpoint: &Setting<Endpoint>) {
+    pub(super) fn risks(&mut self, endpoint: &Setting<Endpoint>) {
         let name = endpoint.origin.to_string();
         if endpoint.value.is_plain_and_remote() {
             self.warn(&name, format!("{} is not encrypted and not on this machine", endpoint.value));
@@ -221,7 +221,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
 }
 
 /// Milliseconds. No limit (0) would let a silent collector hold a request for ever.
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(0) => Err("no limit (0) is not supported".to_owned()),
         Ok(millis) => Ok(Duration::from_millis(millis)),

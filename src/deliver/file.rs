@@ -1,17 +1,15 @@
-//! Files of OTLP JSON lines, appended to by any number of processes, rotated by size.
+//! Files of JSON lines, appended to by any number of processes, rotated by size.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use crate::config::Signal;
-
-/// How big the files of one signal may get.
+/// How big the files of one destination may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileBounds {
     /// Bytes in one file. A longer line gets a file of its own.
@@ -27,17 +25,16 @@ impl Default for FileBounds {
     }
 }
 
-/// `<dir>/<signal>.jsonl`, and `<signal>.1.jsonl` and so on for the files before it.
+/// `<name>.jsonl`, and `<name>.1.jsonl` and so on for the files before it.
 pub(crate) struct FileSink {
-    dir: PathBuf,
-    signal: Signal,
+    path: PathBuf,
     bounds: FileBounds,
     open: Option<File>,
 }
 
 impl FileSink {
-    pub(crate) fn new(dir: PathBuf, signal: Signal, bounds: FileBounds) -> Self {
-        Self { dir, signal, bounds, open: None }
+    pub(crate) fn new(path: PathBuf, bounds: FileBounds) -> Self {
+        Self { path, bounds, open: None }
     }
 
     /// Appends whole lines. When this returns, they are on the disk.
@@ -102,7 +99,7 @@ impl FileSink {
     }
 
     fn create(&self) -> io::Result<File> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(self.dir())?;
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -133,14 +130,27 @@ impl FileSink {
 
     /// A new or renamed file is only found after a power loss when its directory was synced too.
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+        File::open(self.dir())?.sync_all()
+    }
+
+    fn dir(&self) -> &Path {
+        match self.path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        }
     }
 
     fn path(&self, number: u32) -> PathBuf {
-        match number {
-            0 => self.dir.join(format!("{}.jsonl", self.signal)),
-            _ => self.dir.join(format!("{}.{number}.jsonl", self.signal)),
+        if number == 0 {
+            return self.path.clone();
         }
+        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
+        name.push(format!(".{number}"));
+        if let Some(extension) = self.path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        self.path.with_file_name(name)
     }
 }
 
@@ -177,11 +187,11 @@ mod tests {
 
     use super::*;
 
-    fn sink(dir: &std::path::Path, bytes: u64, files: u32) -> FileSink {
-        FileSink::new(dir.join("otlp"), Signal::Traces, FileBounds { bytes, files })
+    fn sink(dir: &Path, bytes: u64, files: u32) -> FileSink {
+        FileSink::new(dir.join("otlp/traces.jsonl"), FileBounds { bytes, files })
     }
 
-    fn read(dir: &std::path::Path) -> Vec<(String, String)> {
+    fn read(dir: &Path) -> Vec<(String, String)> {
         let entries = fs::read_dir(dir.join("otlp")).unwrap().map(Result::unwrap);
         let mut files: Vec<_> = entries
             .map(|entry| {

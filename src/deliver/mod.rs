@@ -1,4 +1,4 @@
-//! Delivery of stored records, from durable queues to collectors and files.
+//! Delivery of stored records, from durable queues to collectors, analytics backends and files.
 //!
 //! A [`Route`] leads from one queue to one destination. All routes run on one thread with a runtime of its
 //! own, each as its own task, so that a slow destination delays no other. Nothing is given up for the number
@@ -8,13 +8,18 @@
 //! Delivery reports through [`Deliverer::report`] and never through `tracing`: what it would say there would
 //! become telemetry to deliver. Its threads run without a subscriber, which silences the HTTP client as well.
 
+mod backend;
 mod backoff;
 mod board;
 mod cut;
 mod file;
+mod grouped;
+mod http;
 mod json;
+mod json_lines;
 mod otlp_http;
 pub mod outcome;
+mod outcome_json;
 mod pace;
 mod prune;
 pub mod request;
@@ -22,6 +27,7 @@ mod route;
 mod sink;
 mod source;
 mod stored;
+mod token;
 
 use std::io;
 use std::sync::Arc;
@@ -37,13 +43,15 @@ pub use file::FileBounds;
 #[cfg(feature = "cli")]
 pub(crate) use json::json_lines;
 pub use json::{UndecodableRecord, json_line};
+pub use outcome_json::classify_json;
 pub use pace::Pace;
 pub use sink::SinkError;
 pub use source::{Batch, Settled, Source};
 pub use stored::Stored;
 
-use crate::config::Destination;
+use crate::config::{AnalyticsSink, Destination};
 use board::{Board, Line};
+use grouped::Grouped;
 use route::Runner;
 use sink::Sink;
 
@@ -85,6 +93,27 @@ impl Route {
     ) -> Result<Self, SinkError> {
         let sink = Arc::new(Sink::new(destination, bounds)?);
         let line = Arc::new(Line::new(queue.into(), destination.shown()));
+        Ok(Self { source, sink, line, pace })
+    }
+
+    /// Leads `source`, a queue of analytics events, to `sink`. Each record is one event as a JSON text on one
+    /// line; the header is a JSON object with `originator` and `user_agent`, both of which may be missing.
+    ///
+    /// # Errors
+    /// As [`Route::new`].
+    pub fn of_events(
+        queue: impl Into<String>,
+        source: Box<dyn Source>,
+        sink: &AnalyticsSink,
+        pace: Pace,
+        bounds: FileBounds,
+    ) -> Result<Self, SinkError> {
+        let line = Arc::new(Line::new(queue.into(), sink.shown()));
+        let source = match sink {
+            AnalyticsSink::Backend(_) => Box::new(Grouped::new(source)),
+            AnalyticsSink::File(_) => source,
+        };
+        let sink = Arc::new(Sink::of_events(sink, bounds)?);
         Ok(Self { source, sink, line, pace })
     }
 }

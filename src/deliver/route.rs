@@ -63,6 +63,7 @@ pub(crate) struct Runner {
     pub(crate) board: Arc<Board>,
     pace: Pace,
     batch_bytes: usize,
+    batch_records: usize,
     backoff: Backoff,
     splits: Splits,
     window: VecDeque<Shipment>,
@@ -86,6 +87,7 @@ impl Runner {
         Self {
             source: Arc::new(Mutex::new(source)),
             batch_bytes: sink.batch_bytes(pace.batch_bytes),
+            batch_records: sink.batch_records(pace.batch_records),
             backoff: Backoff::new(pace.first_wait, pace.longest_wait),
             splits: Splits::new(pace.splits_per_minute),
             sink,
@@ -179,7 +181,7 @@ impl Runner {
 
     async fn fill(&mut self) {
         while self.hold.is_none() && self.has_room() && self.due.is_some_and(|due| due <= Instant::now()) {
-            let (bytes, records) = (self.batch_bytes, self.pace.batch_records);
+            let (bytes, records) = (self.batch_bytes, self.batch_records);
             match self.on_disk(move |source| source.next(bytes, records)).await {
                 Ok(Some(batch)) => {
                     let (cut, settled) = (Cut::new(batch.len()), Settled::default());

@@ -4,13 +4,15 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::backend::{self, BackendSink};
 use super::file::{FileBounds, FileSink};
 use super::json::json_lines;
+use super::json_lines::lines;
 use super::otlp_http::HttpSink;
 use super::outcome::{Outcome, Split};
 use super::request::request;
 use super::source::Batch;
-use crate::config::{self, Destination, Signal};
+use crate::config::{self, AnalyticsSink, Destination, Signal};
 
 /// A destination that can't be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) enum Sink {
         signal: Signal,
         file: Arc<Mutex<FileSink>>,
     },
+    Backend(Box<BackendSink>),
+    Events(Arc<Mutex<FileSink>>),
     #[cfg(test)]
     Scripted(Scripted),
 }
@@ -47,8 +51,17 @@ impl Sink {
                 Ok(Self::Http(Box::new(HttpSink::new(url, headers, *timeout, *compression)?)))
             }
             config::Sink::File { dir } => {
-                let file = FileSink::new(dir.clone(), signal, bounds);
+                let file = FileSink::new(dir.join(format!("{signal}.jsonl")), bounds);
                 Ok(Self::File { signal, file: Arc::new(Mutex::new(file)) })
+            }
+        }
+    }
+
+    pub(crate) fn of_events(sink: &AnalyticsSink, bounds: FileBounds) -> Result<Self, SinkError> {
+        match sink {
+            AnalyticsSink::Backend(backend) => Ok(Self::Backend(Box::new(BackendSink::new(backend)?))),
+            AnalyticsSink::File(path) => {
+                Ok(Self::Events(Arc::new(Mutex::new(FileSink::new(path.clone(), bounds)))))
             }
         }
     }
@@ -59,6 +72,15 @@ impl Sink {
             // A line of JSON is one to three times its protobuf, and must stay below 1 MiB
             // (`json::LINE_LIMIT`).
             Self::File { .. } => asked.min(384 << 10),
+            Self::Backend(_) => asked.min(backend::BATCH_BYTES),
+            _ => asked,
+        }
+    }
+
+    /// The records that a batch for this destination should have at most.
+    pub(crate) fn batch_records(&self, asked: usize) -> usize {
+        match self {
+            Self::Backend(_) => asked.min(backend::BATCH_RECORDS),
             _ => asked,
         }
     }
@@ -70,9 +92,18 @@ impl Sink {
                 Err(error) => Outcome::Rejected { split: Split::No, reason: error.to_string() },
             },
             Self::File { signal, file } => {
-                let (signal, file, batch) = (*signal, Arc::clone(file), Arc::clone(batch));
-                let write = tokio::task::spawn_blocking(move || append(signal, &file, &batch, part));
-                write.await.unwrap_or_else(|error| Outcome::Retry { after: None, reason: error.to_string() })
+                let (signal, batch) = (*signal, Arc::clone(batch));
+                append(file, move || {
+                    let mut lines = Vec::new();
+                    json_lines(signal, &batch, part, &mut lines).map_err(|error| error.to_string())?;
+                    Ok(lines)
+                })
+                .await
+            }
+            Self::Backend(backend) => backend.send(batch, part).await,
+            Self::Events(file) => {
+                let batch = Arc::clone(batch);
+                append(file, move || lines(&batch, part).map_err(str::to_owned)).await
             }
             #[cfg(test)]
             Self::Scripted(answer) => answer(batch, part),
@@ -80,13 +111,21 @@ impl Sink {
     }
 }
 
-fn append(signal: Signal, file: &Mutex<FileSink>, batch: &Batch, part: Range<usize>) -> Outcome {
-    let mut lines = Vec::new();
-    if let Err(error) = json_lines(signal, batch, part, &mut lines) {
-        return Outcome::Rejected { split: Split::BadRecord, reason: error.to_string() };
-    }
-    match file.lock().unwrap_or_else(PoisonError::into_inner).append(&lines) {
-        Ok(()) => Outcome::Delivered,
-        Err(error) => Outcome::Retry { after: None, reason: error.to_string() },
-    }
+/// Writes what `lines` makes, where making and writing delay no other route.
+async fn append(
+    file: &Arc<Mutex<FileSink>>,
+    lines: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
+) -> Outcome {
+    let file = Arc::clone(file);
+    let write = tokio::task::spawn_blocking(move || {
+        let lines = match lines() {
+            Ok(lines) => lines,
+            Err(reason) => return Outcome::Rejected { split: Split::BadRecord, reason },
+        };
+        match file.lock().unwrap_or_else(PoisonError::into_inner).append(&lines) {
+            Ok(()) => Outcome::Delivered,
+            Err(error) => Outcome::Retry { after: None, reason: error.to_string() },
+        }
+    });
+    write.await.unwrap_or_else(|error| Outcome::Retry { after: None, reason: error.to_string() })
 }
