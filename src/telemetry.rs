@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "analytics")]
+use crate::analytics::Events as _;
 use crate::config::{AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
 use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
-use crate::outbox::{Lane, OpenError, Outbox, Queue, Reader, Settings};
+use crate::outbox::{Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction};
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
@@ -92,6 +94,15 @@ impl Telemetry {
         };
         telemetry.follow().map_err(|error| failed(&error))?;
         Ok(telemetry)
+    }
+
+    /// A layer that writes analytics events into this outbox; none where no destination for them is configured.
+    #[cfg(feature = "analytics")]
+    pub fn analytics_layer(&self) -> Option<crate::analytics::AnalyticsLayer> {
+        let queue = self.outbox.queue(ANALYTICS_QUEUE)?;
+        let events = StoredEvents { outbox: self.outbox.clone(), queue };
+        events.server(None, None);
+        Some(crate::analytics::AnalyticsLayer::new(events, Default::default(), Default::default()))
     }
 
     /// A layer that writes facts into this outbox.
@@ -233,6 +244,34 @@ impl Telemetry {
 
 fn events_route(name: String, reader: Reader, sink: &AnalyticsSink) -> Result<Route, SinkError> {
     Route::of_events(name, Box::new(Stored::new(reader)), sink, Pace::default(), FileBounds::default())
+}
+
+/// Analytics events into the outbox: each a record, what their server calls itself their header.
+#[cfg(feature = "analytics")]
+struct StoredEvents {
+    outbox: Outbox,
+    queue: Queue,
+}
+
+#[cfg(feature = "analytics")]
+impl crate::analytics::Events for StoredEvents {
+    fn accept(&self, events: &[crate::analytics::Event]) {
+        let now = std::time::SystemTime::now();
+        let time_ns = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let encoded: Vec<Vec<u8>> =
+            events.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
+        let records: Vec<Record<'_>> = encoded
+            .iter()
+            .map(|payload| Record { queue: self.queue, time_ns, content: false, payload })
+            .collect();
+        // What is refused is counted by the outbox; there is nobody here to tell.
+        let _ = self.outbox.append(Transaction { records: &records, ..Transaction::default() });
+    }
+
+    fn server(&self, originator: Option<&str>, user_agent: Option<&str>) {
+        let header = serde_json::json!({"originator": originator, "user_agent": user_agent});
+        self.outbox.set_header(self.queue, header.to_string().as_bytes());
+    }
 }
 
 /// The queue of a signal. Its records go wherever the signal is sent when they are delivered.

@@ -1,7 +1,8 @@
-//! `kill -9` of a tap in mid-session with the collector away: what was observed is delivered once, and what was open is
-//! closed as interrupted, by `factline outbox flush` or by the next tap.
+//! `kill -9` of a tap in mid-session with the collector away: what was observed is delivered once, and what
+//! was open is closed as interrupted, by `factline outbox flush` or by the next tap.
 //!
-//! FACTLINE_KILL_ROUNDS says how often (default 15, `.ci/run` takes 50), FACTLINE_KILL_SEED repeats what a failed run printed.
+//! FACTLINE_KILL_ROUNDS says how often (default 15, `.ci/run` takes 50), FACTLINE_KILL_SEED repeats what a
+//! failed run printed.
 #![cfg(feature = "cli")]
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -136,6 +137,10 @@ struct Held {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
+    if !from.exists() {
+        // Killed before it had begun.
+        return;
+    }
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());

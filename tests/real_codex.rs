@@ -1,9 +1,11 @@
-//! The real codex behind the tap: it notices nothing, and the facts are those of the recording of the same session.
+//! The real codex behind the tap: it notices nothing, and the facts are those of the recording of the same
+//! session.
 //!
 //! FACTLINE_CODEX=$(.ci/parts codex) cargo test --test real_codex -- --nocapture
 //!
-//! Needs root, `unshare`, `ip`, git and python3: codex and its mock back ends run in a network namespace with loopback
-//! only (tests/codexlab/drive.py). The driver records what it says and hears, on the client's side of the tap.
+//! Needs root, `unshare`, `ip`, git and python3: codex and its mock back ends run in a network namespace with
+//! loopback only (tests/codexlab/drive.py). The driver records what it says and hears, on the client's side
+//! of the tap.
 #![cfg(feature = "cli")]
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -54,7 +56,8 @@ fn codex() -> Option<PathBuf> {
     None
 }
 
-/// Plays a scenario with the tap in front of codex. Below `dir` are then the driver's recording and the tap's files.
+/// Plays a scenario with the tap in front of codex. Below `dir` are then the driver's recording and the tap's
+/// files.
 fn play(codex: &Path, scenario: &str, dir: &Path) {
     std::fs::create_dir_all(dir).unwrap();
     let quoted = |path: &Path| format!("'{}'", path.display());
@@ -88,8 +91,8 @@ fn messages(transcript: &Path) -> impl Iterator<Item = Value> {
     lines.into_iter().filter(|line| line["msg"].is_object())
 }
 
-/// The recording of each connection for itself: each was another codex behind another tap, which knew nothing of the
-/// turns before. Beside the whole, where the raw files are.
+/// The recording of each connection for itself: each was another codex behind another tap, which knew nothing
+/// of the turns before. Beside the whole, where the raw files are.
 fn connections(transcript: &Path) -> Vec<PathBuf> {
     let mut parts: BTreeMap<u64, String> = BTreeMap::new();
     for line in std::fs::read_to_string(transcript).unwrap().lines() {
@@ -121,7 +124,8 @@ fn replies(transcript: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The attributes, without those that depend on the clock of whoever watched, and on how many it watched before.
+/// The attributes, without those that depend on the clock of whoever watched, and on how many it watched
+/// before.
 fn lasting(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let fleeting = |key: &str| {
         ["_s", "_at", "_at_ms"].iter().any(|end| key.ends_with(end))
@@ -151,7 +155,8 @@ fn facts(received: &Received) -> Vec<String> {
     logs.chain(spans).collect()
 }
 
-/// The facts are those of the recording. Answers how what codex said differs from the direct recording in the corpus.
+/// The facts are those of the recording. Answers how what codex said differs from the direct recording in the
+/// corpus.
 fn check(scenario: &str, dir: &Path) -> Result<(usize, usize), String> {
     let recorded = dir.join(scenario).join("transcript.jsonl");
     let mut expected = Received::default();
@@ -198,8 +203,8 @@ fn codex_behind_the_tap_is_codex_and_the_facts_are_those_of_the_recording() {
             });
         }
     });
-    // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did in the
-    // corpus. That is no difference that a tap makes if alone, it goes as recorded.
+    // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did
+    // in the corpus. That is no difference that a tap makes if alone, it goes as recorded.
     for scenario in again.into_inner().unwrap() {
         let alone =
             |attempt| play_and_check(&codex, scenario, &dir.path().join(format!("{scenario}-{attempt}")));

@@ -20,11 +20,16 @@ use crate::fact::{Envelope, Fact, event, span_end, span_start};
 pub trait Events: Send + Sync + 'static {
     /// Takes the events of one fact, at least one.
     fn accept(&self, events: &[Event]);
+    /// A server says who it is: the product it runs for, and how it calls itself. What follows comes from it.
+    fn server(&self, _originator: Option<&str>, _user_agent: Option<&str>) {}
 }
 
 impl<E: Events + ?Sized> Events for Arc<E> {
     fn accept(&self, events: &[Event]) {
         (**self).accept(events);
+    }
+    fn server(&self, originator: Option<&str>, user_agent: Option<&str>) {
+        (**self).server(originator, user_agent);
     }
 }
 
@@ -105,6 +110,9 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for AnalyticsLay
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
         let Some((envelope, fact)) = span_start(attributes) else { return };
+        if let Fact::ConnectionStart(start) = &fact {
+            self.events.server(start.product_client_id.as_deref(), start.user_agent.as_deref());
+        }
         self.reduce(|reducer| reducer.reduce(&envelope, &fact));
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(Begun(envelope, fact, false));

@@ -17,7 +17,7 @@ use super::stdin::Stdin;
 use super::terminal::{self, Look};
 use super::tree::Tree;
 use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
-use crate::analytics::{self, Families, Lines};
+use crate::analytics::{self, AnalyticsLayer, Families, Limits, Lines};
 use crate::fact::Capture;
 use crate::jsonl::{JsonLines, private_file};
 use crate::otel::{self, OtelLayer, Resource, Sink};
@@ -82,7 +82,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         let Ok(filter) = common.filter() else { break };
         let subscriber = tracing_subscriber::registry()
             .with(output.layer(keeper.as_ref()).map(|layer| layer.with_filter(filter)))
-            .with(output.events().map(|events| analytics::layer(events, Families::default())));
+            .with(output.events().map(|layer| layer.with_filter(analytics::only_facts())));
         let outcome = tracing::subscriber::with_default(subscriber, || {
             let opened = match path.as_os_str() == "-" {
                 true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
@@ -184,8 +184,14 @@ impl Output {
         }
     }
 
-    fn events(&self) -> Option<Arc<EventFile>> {
-        self.events.as_ref().map(|(events, _)| Arc::clone(events))
+    fn events(&self) -> Option<AnalyticsLayer> {
+        match (&self.events, &self.delivery) {
+            (Some((events, _)), _) => {
+                Some(AnalyticsLayer::new(Arc::clone(events), Families::default(), Limits::default()))
+            }
+            (None, Some(telemetry)) => telemetry.analytics_layer(),
+            (None, None) => None,
+        }
     }
 
     fn finish(self, arguments: &Arguments, sum: &mut Sum, tree: Option<&Tree>, stopped: &AtomicBool) -> u8 {

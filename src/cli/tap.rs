@@ -9,6 +9,7 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{Common, FAILED, terminal};
+use crate::analytics;
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
@@ -78,13 +79,14 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
 // Whatever is wrong with telemetry, the command is run.
 fn start(common: &Common, log: &Log) -> Option<Arc<Telemetry>> {
     let config = common.config(false).map_err(|error| log.say(&error.to_string())).ok()?;
-    if config.destinations().is_empty() {
+    if config.destinations().is_empty() && config.analytics_sink().is_none() {
         return None;
     }
     let filter = common.filter().map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
-    let subscriber = tracing_subscriber::registry().with(telemetry.layer().with_filter(filter));
+    let events = telemetry.analytics_layer().map(|layer| layer.with_filter(analytics::only_facts()));
+    let subscriber = tracing_subscriber::registry().with(telemetry.layer().with_filter(filter)).with(events);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return None;
     }

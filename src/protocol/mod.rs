@@ -15,6 +15,9 @@ mod item;
 mod known;
 mod local;
 mod methods;
+mod nesting;
+mod running;
+mod starting;
 mod thread;
 mod turn;
 mod wire;
@@ -175,7 +178,7 @@ pub struct Observer {
     imports: VecDeque<(String, Option<String>, Option<String>)>,
     catalogue: known::Catalogue,
     wakes: HashMap<String, Vec<item::Wake>>,
-    waiting: Vec<turn::Waiting>,
+    waiting: Vec<nesting::Waiting>,
     without_token: usize,
     mirrored: HashMap<u64, Vec<(u64, u32)>>,
     mirrored_order: VecDeque<u64>,

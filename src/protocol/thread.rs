@@ -51,7 +51,7 @@ pub(super) struct Thread {
     /// Turns that `review/start` answered and that have not started, with what they review.
     pub reviews: Vec<(String, Option<String>)>,
     /// `turn/start` requests whose turn has not started.
-    pub starting: Vec<super::turn::Starting>,
+    pub starting: Vec<super::starting::Starting>,
     /// A compaction was asked for.
     pub compaction_asked: bool,
     /// Turns asked for other than with `turn/start`: what, and when, ns since 1970.

@@ -2,22 +2,16 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::connection::Asked;
-use super::frame::{Answer, Call, RequestId};
-use super::wire::{
-    DiffNotice, ErrorNotice, Input, SteerErrorData, Subject, Tokens, TurnError, TurnNotice, TurnParams,
-    TurnResult, UsageNotice, label, read, some, text,
-};
+use super::nesting::Waiting;
+use super::running::error_kind;
+use super::starting::{Starting, configured};
+use super::wire::{Tokens, TurnNotice, some, text};
 use super::{Ended, Now, Observer, bounded, errors, seconds};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{
-    Error, ReviewCompleted, TurnConfigured, TurnEnd, TurnQueued, TurnStart, TurnSteered, TurnUsage,
-};
-use crate::fact::{Class, End, Ends, Envelope, Kind, Link, Point, Relation, Starts, Text};
+use crate::fact::vocabulary::{ReviewCompleted, TurnEnd, TurnStart};
+use crate::fact::{End, Ends, Envelope, Link, Point, Relation, Starts, Text};
 
 /// A turn that is open.
 #[derive(Debug)]
@@ -25,23 +19,23 @@ pub(super) struct Turn {
     pub thread: String,
     pub trace: u128,
     pub span: u64,
-    connection: u64,
-    open: Span,
-    started: u64,
+    pub connection: u64,
+    pub open: Span,
+    pub started: u64,
     /// The turn in another thread that caused it, of a subagent's turn.
-    caused_by: Option<String>,
+    pub caused_by: Option<String>,
     /// Its `turn/started` id and what is reviewed, of a review.
-    review: Option<(String, Option<String>)>,
-    usage: Option<Tokens>,
-    context_window: Option<u64>,
-    steers: u64,
+    pub review: Option<(String, Option<String>)>,
+    pub usage: Option<Tokens>,
+    pub context_window: Option<u64>,
+    pub steers: u64,
     pub tools: u64,
     /// Hashes of the items that completed.
     pub done: HashSet<u64>,
     pub sampled: bool,
-    interrupt_at_ms: Option<u64>,
-    lines: Option<(u64, u64)>,
-    first_token: Option<u64>,
+    pub interrupt_at_ms: Option<u64>,
+    pub lines: Option<(u64, u64)>,
+    pub first_token: Option<u64>,
 }
 
 /// What is remembered of a turn that ended.
@@ -52,47 +46,6 @@ pub(super) struct Finished {
     pub span: u64,
     /// When it ended, ns since 1970.
     pub time: u64,
-}
-
-/// A `turn/start` whose turn has not started.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Starting {
-    request: Option<String>,
-    connection: u64,
-    at: u64,
-    turn: Option<String>,
-    trigger: Option<String>,
-    images: u64,
-    prompt: Option<String>,
-    carrier: Option<(u128, u64, u8)>,
-    config: Config,
-    uses: Vec<super::known::Use>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Config {
-    model: Option<String>,
-    effort: Option<String>,
-    summary: Option<String>,
-    service_tier: Option<String>,
-    personality: Option<String>,
-    approval_policy: Option<String>,
-    approvals_reviewer: Option<String>,
-    sandbox_mode: Option<String>,
-    collaboration_mode: Option<String>,
-    workspace_kind: Option<String>,
-    source: Option<String>,
-}
-
-/// A subagent's turn that ended before the call that spawned it named its thread.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    thread: String,
-    caused_by: String,
-    started: u64,
-    open: Span,
-    end: End,
-    fact: TurnEnd<'static>,
 }
 
 impl Observer {
@@ -117,125 +70,6 @@ impl Observer {
     fn thread_of_turn(&self, turn: &str) -> Option<&str> {
         let open = self.turns.get(turn).map(|turn| turn.thread.as_str());
         open.or_else(|| self.finished.get(turn).map(|turn| turn.thread.as_str()))
-    }
-
-    pub(super) fn turn_requested(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId) {
-        let params: TurnParams<'_> = asked.read();
-        let Some(thread) = some(&params.thread_id).map(str::to_owned) else { return };
-        let input = params.input.as_deref().unwrap_or_default();
-        let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
-        let prompt = self
-            .capture
-            .allows(Class::Content(Kind::Prompts))
-            .then(|| message("user", input.iter().filter_map(|part| some(&part.text))));
-        let starting = Starting {
-            request: Some(id.to_string()),
-            connection,
-            at: now.observed,
-            turn: None,
-            trigger: own(&params.turn_trigger),
-            images: image_count(input),
-            prompt,
-            carrier: asked.traceparent,
-            config: Config {
-                model: own(&params.model),
-                effort: own(&params.effort),
-                summary: own(&params.summary),
-                service_tier: own(&params.service_tier),
-                personality: own(&params.personality),
-                approval_policy: label(&params.approval_policy),
-                approvals_reviewer: own(&params.approvals_reviewer),
-                sandbox_mode: label(&params.sandbox_policy),
-                collaboration_mode: label(&params.collaboration_mode),
-                workspace_kind: params
-                    .responsesapi_client_metadata
-                    .as_ref()
-                    .and_then(|it| own(&it.workspace_kind)),
-                source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
-            },
-            uses: self.uses(input),
-        };
-        let state = self.thread(&thread, now);
-        // Requests that are never answered must not pile up.
-        if state.starting.len() >= 64 {
-            state.starting.remove(0);
-        }
-        state.starting.push(starting);
-    }
-
-    pub(super) fn turn_answered(
-        &mut self,
-        connection: u64,
-        now: Now,
-        asked: &Asked,
-        id: &RequestId,
-        answer: &Answer<'_>,
-    ) {
-        let Some(thread) = asked.thread.as_deref() else { return };
-        let request = id.to_string();
-        let known = |starting: &Starting| {
-            starting.connection == connection && starting.request.as_deref() == Some(&request)
-        };
-        let Some(state) = self.threads.get_mut(thread) else { return };
-        let at = state.starting.iter().position(known);
-        let Answer::Result(result) = answer else {
-            if let Some(at) = at {
-                state.starting.remove(at);
-            }
-            return;
-        };
-        let result: TurnResult<'_> = read(Some(result));
-        let turn = result.turn.unwrap_or_default();
-        let Some(turn_id) = some(&turn.id) else { return };
-        let Some(at) = at else {
-            // Its turn started before the answer came.
-            return;
-        };
-        if self.turns.contains_key(turn_id) {
-            // The thread was busy: the prompt went into the turn that runs.
-            let Some(starting) = self.threads.get_mut(thread).map(|state| state.starting.remove(at)) else {
-                return;
-            };
-            let fact = TurnQueued {
-                thread_id: thread.into(),
-                turn_id: Some(turn_id.into()),
-                request_id: Some(request.into()),
-                connection_id: Some(connection),
-                submission_type: "queued".into(),
-                wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
-                image_count: Some(starting.images),
-                source: starting.config.source.as_deref().map(Text::from),
-            };
-            let place = self.place_of_turn(turn_id);
-            fact.emit(&self.envelope(now, place), self.capture);
-            self.used(now, thread, turn_id, &starting.uses);
-            return;
-        }
-        if let Some(starting) = self.threads.get_mut(thread).and_then(|state| state.starting.get_mut(at)) {
-            starting.turn = Some(turn_id.to_owned());
-        }
-        // A client that does not want `turn/started` still has turns.
-        if self.connections.get(&connection).is_some_and(|it| it.opted_out_of_turn_started) {
-            let notice = TurnNotice {
-                thread_id: Some(super::wire::Word(thread.into())),
-                turn: Some(turn),
-                ..TurnNotice::default()
-            };
-            self.turn_started(connection, now, &notice);
-        }
-    }
-
-    pub(super) fn review_answered(&mut self, asked: &Asked, result: &RawValue) {
-        let params: TurnParams<'_> = asked.read();
-        let result: TurnResult<'_> = read(Some(result));
-        let turn = result.turn.unwrap_or_default();
-        let (Some(thread), Some(turn)) = (some(&params.thread_id), some(&turn.id)) else { return };
-        let target = params.target.and_then(|target| some(&target.kind).map(|it| bounded(it, 64).to_owned()));
-        if let Some(state) = self.threads.get_mut(thread)
-            && state.reviews.len() < 64
-        {
-            state.reviews.push((turn.to_owned(), target));
-        }
     }
 
     pub(super) fn turn_started(&mut self, connection: u64, now: Now, notice: &TurnNotice<'_>) {
@@ -496,34 +330,6 @@ impl Observer {
         }
     }
 
-    // A subagent's turn nests below the latest call that spawned or woke it and began before it. A call that
-    // spawns names its thread only when it completes, so the end may have to wait for it.
-    fn end_below_call(&mut self, mut waiting: Waiting, may_wait: bool) {
-        let root = self.place_of_turn(&waiting.caused_by);
-        let call = self.wakes.get(&waiting.thread).and_then(|calls| {
-            let before = calls.iter().filter(|call| call.started <= waiting.started);
-            before.max_by_key(|call| call.started).or_else(|| calls.iter().min_by_key(|call| call.started))
-        });
-        match (call, root) {
-            (Some(call), _) => waiting.end.parent = call.span,
-            (None, _) if may_wait && self.spawning() => {
-                if self.waiting.len() < 1024 {
-                    return self.waiting.push(waiting);
-                }
-            }
-            (None, Some((_, span))) => waiting.end.parent = span,
-            (None, None) => {}
-        }
-        waiting.fact.end(&waiting.open, &waiting.end, self.capture);
-    }
-
-    /// Ends the turns that waited for a call to name their thread.
-    pub(super) fn end_waiting(&mut self, may_wait: bool) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.end_below_call(waiting, may_wait);
-        }
-    }
-
     fn interrupt(&mut self, now: Now, ids: Vec<String>, reason: &'static str) {
         // Children first, so that a parent's last call is still open for them.
         for id in ids {
@@ -558,259 +364,5 @@ impl Observer {
         let ids: Vec<String> =
             self.turns.iter().filter(|(_, turn)| turn.thread == thread).map(|(id, _)| id.clone()).collect();
         self.interrupt(now, ids, "thread_closed");
-    }
-
-    /// A turn that begins without `turn/start` was asked for.
-    pub(super) fn turn_asked_alone(&mut self, asked: &Asked, what: &'static str) {
-        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
-            return;
-        };
-        // A command of the user joins the turn that runs.
-        if (what == "compaction" || state.active.is_none()) && state.asked_alone.len() < 64 {
-            state.asked_alone.push((what, asked.at));
-        }
-    }
-
-    pub(super) fn turn_refused_alone(&mut self, asked: &Asked, what: &'static str) {
-        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
-            return;
-        };
-        state.asked_alone.retain(|(other, at)| *other != what || *at != asked.at);
-    }
-
-    /// The whole diff of a turn so far; only its last one counts.
-    pub(super) fn diff_updated(&mut self, notice: &DiffNotice<'_>) {
-        let turn = text(&notice.turn_id);
-        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
-        if let Some(open) = self.turns.get_mut(&turn) {
-            open.lines = Some(changed_lines(text(&notice.diff)));
-        }
-    }
-
-    pub(super) fn tokens_used(&mut self, now: Now, notice: &UsageNotice<'_>) {
-        let Some(usage) = &notice.token_usage else { return self.count("missing_context") };
-        let (Some(thread), Some(turn)) = (some(&notice.thread_id), some(&notice.turn_id)) else {
-            return self.count("missing_context");
-        };
-        let (total, last) = (usage.total.unwrap_or_default(), usage.last.unwrap_or_default());
-        let state = self.thread(thread, now);
-        // A replay of history, or a compaction, repeats a total; its `last` is not to be counted again.
-        let repeated = state.total == Some(total);
-        state.total = Some(total);
-        state.in_use = Some(last.total_tokens);
-        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
-        let Some(open) = self.turns.get_mut(&turn).filter(|_| !repeated) else {
-            return self.count("usage_not_counted");
-        };
-        open.usage.get_or_insert_default().add(last);
-        open.context_window = usage.model_context_window;
-        open.sampled = true;
-        let place = (open.trace, open.span);
-        let fact = TurnUsage {
-            thread_id: thread.into(),
-            turn_id: turn.as_str().into(),
-            input: last.input_tokens,
-            cached: last.cached_input_tokens,
-            cache_write: last.cache_write_input_tokens,
-            output: last.output_tokens,
-            reasoning: last.reasoning_output_tokens,
-            total: last.total_tokens,
-            context_window: usage.model_context_window,
-        };
-        fact.emit(&self.envelope(now, Some(place)), self.capture);
-    }
-
-    pub(super) fn steer_answered(
-        &mut self,
-        connection: u64,
-        now: Now,
-        asked: &Asked,
-        id: &RequestId,
-        answer: &Answer<'_>,
-    ) {
-        let params: TurnParams<'_> = asked.read();
-        let result: TurnResult<'_> = match answer {
-            Answer::Result(result) => read(Some(result)),
-            Answer::Error(_) => TurnResult::default(),
-        };
-        let error = match answer {
-            Answer::Error(failure) => Some(steer_rejection(failure)),
-            Answer::Result(_) => None,
-        };
-        let thread = some(&params.thread_id).or(asked.thread.as_deref()).unwrap_or_default();
-        let running = self.threads.get(thread).and_then(|state| state.active.clone());
-        let turn = some(&result.turn_id).map(str::to_owned).or(running);
-        let turn = turn.map(|turn| self.aliases.get(&turn).cloned().unwrap_or(turn));
-        if error.is_none()
-            && let Some(open) = turn.as_deref().and_then(|turn| self.turns.get_mut(turn))
-        {
-            open.steers += 1;
-        }
-        let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
-        let fact = TurnSteered {
-            thread_id: thread.into(),
-            turn_id: turn.as_deref().map(Text::from),
-            expected_turn_id: some(&params.expected_turn_id).map(Text::from),
-            request_id: Some(id.to_string().into()),
-            connection_id: Some(connection),
-            result: if error.is_some() { "rejected" } else { "accepted" }.into(),
-            error_type: error.map(Text::from),
-            image_count: Some(image_count(params.input.as_deref().unwrap_or_default())),
-            source: params
-                .responsesapi_client_metadata
-                .as_ref()
-                .and_then(|it| some(&it.source))
-                .map(Text::from),
-        };
-        fact.emit(&self.envelope(now, place), self.capture);
-    }
-
-    pub(super) fn interrupt_answered(&mut self, asked: &Asked) {
-        let params: TurnParams<'_> = asked.read();
-        let Some(turn) = some(&params.turn_id) else { return };
-        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
-        if let Some(open) = self.turns.get_mut(&turn) {
-            let at = asked.at / 1_000_000;
-            open.interrupt_at_ms = Some(open.interrupt_at_ms.map_or(at, |before| before.min(at)));
-        }
-    }
-
-    pub(super) fn error_reported(&mut self, now: Now, notice: &ErrorNotice<'_>) {
-        let error = notice.error.as_ref();
-        let (kind, status) = error.map_or(("_OTHER".to_owned(), None), error_kind);
-        let turn = some(&notice.turn_id);
-        let place = turn.and_then(|turn| self.place_of_turn(turn));
-        let fact = Error {
-            thread_id: some(&notice.thread_id).map(Text::from),
-            turn_id: turn.map(Text::from),
-            error_type: kind.into(),
-            http_status: status,
-            will_retry: notice.will_retry,
-            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, 4096).into()),
-        };
-        fact.emit(&self.envelope(now, place), self.capture);
-        if notice.will_retry == Some(false)
-            && let Some(turn) = turn
-        {
-            let turn = turn.to_owned();
-            let kind = error.and_then(errors::kind);
-            self.fail_compactions(now, &turn, kind, status);
-        }
-    }
-
-    /// A piece of text: only the first of a turn says anything, the time until it came.
-    pub(super) fn delta(&mut self, now: Now, method: &str, call: &Call<'_>) {
-        if self.without_token == 0 || method != "item/agentMessage/delta" {
-            return;
-        }
-        let subject: Subject<'_> = read(call.params);
-        let turn = text(&subject.turn_id);
-        let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
-        if let Some(open) = self.turns.get_mut(&turn)
-            && open.first_token.is_none()
-        {
-            open.first_token = Some(now.time);
-            self.without_token -= 1;
-        }
-    }
-}
-
-fn configured<'a>(
-    of: &'a super::Thread,
-    asked: &'a Config,
-    thread: &'a str,
-    turn: &'a str,
-) -> TurnConfigured<'a> {
-    let either = |asked: &'a Option<String>, of: &'a Option<String>| {
-        asked.as_deref().or(of.as_deref()).map(Text::from)
-    };
-    TurnConfigured {
-        thread_id: thread.into(),
-        turn_id: turn.into(),
-        model: either(&asked.model, &of.model),
-        provider: of.provider.as_deref().map(Text::from),
-        reasoning_effort: either(&asked.effort, &of.effort),
-        reasoning_summary: either(&asked.summary, &of.summary),
-        service_tier: either(&asked.service_tier, &of.service_tier),
-        approval_policy: either(&asked.approval_policy, &of.approval_policy),
-        approvals_reviewer: either(&asked.approvals_reviewer, &of.approvals_reviewer),
-        sandbox_mode: either(&asked.sandbox_mode, &of.sandbox_mode),
-        network_access: of.network_access,
-        collaboration_mode: either(&asked.collaboration_mode, &of.collaboration_mode),
-        personality: either(&asked.personality, &of.personality),
-        workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
-        source: asked.source.as_deref().map(Text::from),
-        ..TurnConfigured::default()
-    }
-}
-
-// Lines that a diff adds and removes: the marked ones inside its hunks.
-fn changed_lines(diff: &str) -> (u64, u64) {
-    let (mut added, mut removed, mut inside) = (0, 0, false);
-    for line in diff.lines() {
-        match line.as_bytes().first() {
-            _ if line.starts_with("diff --git ") => inside = false,
-            Some(b'@') if line.starts_with("@@") => inside = true,
-            Some(b'+') if inside => added += 1,
-            Some(b'-') if inside => removed += 1,
-            _ => {}
-        }
-    }
-    (added, removed)
-}
-
-fn image_count(input: &[Input<'_>]) -> u64 {
-    input.iter().filter(|part| matches!(text(&part.kind), "image" | "localImage")).count() as u64
-}
-
-// The JSON that the GenAI conventions prescribe for messages; cut at the text, so that it stays valid.
-pub(super) fn message<'b>(role: &str, texts: impl Iterator<Item = &'b str>) -> String {
-    let parts: Vec<Value> = texts
-        .take(64)
-        .map(|text| serde_json::json!({"type": "text", "content": bounded(text, 16_384)}))
-        .collect();
-    serde_json::json!([{"role": role, "parts": parts}]).to_string()
-}
-
-/// The kind of an error in snake case, and the HTTP status that it names.
-fn error_kind(error: &TurnError<'_>) -> (String, Option<u64>) {
-    let snake = |name: &str| {
-        let mut out = String::with_capacity(name.len() + 8);
-        for letter in bounded(name, 64).chars() {
-            if letter.is_ascii_uppercase() {
-                out.push('_');
-            }
-            out.push(letter.to_ascii_lowercase());
-        }
-        out
-    };
-    match &error.codex_error_info {
-        Some(Value::String(kind)) if kind == "other" => ("_OTHER".to_owned(), None),
-        Some(Value::String(kind)) => (snake(kind), None),
-        Some(Value::Object(map)) => match map.iter().next() {
-            Some((kind, inner)) => (snake(kind), inner.get("httpStatusCode").and_then(Value::as_u64)),
-            None => ("_OTHER".to_owned(), None),
-        },
-        _ => ("_OTHER".to_owned(), None),
-    }
-}
-
-// The errors of `turn/steer` differ only in their text or data.
-fn steer_rejection(failure: &super::Failure<'_>) -> &'static str {
-    let data: SteerErrorData<'_> = read(failure.data);
-    if text(&data.input_error_code) == "input_too_large" {
-        return "input_too_large";
-    }
-    let steerable = data.codex_error_info.as_ref().and_then(|info| info.get("activeTurnNotSteerable"));
-    match steerable.and_then(|it| it.get("turnKind")).and_then(Value::as_str) {
-        Some("review") => return "non_steerable_review",
-        Some("compact") => return "non_steerable_compact",
-        _ => {}
-    }
-    match &*failure.message {
-        "no active turn to steer" => "no_active_turn",
-        "input must not be empty" => "empty_input",
-        message if message.starts_with("expected active turn id") => "expected_turn_mismatch",
-        _ => "_OTHER",
     }
 }

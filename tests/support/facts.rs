@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// One thing said to a reducer.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // a test keeps a few
 pub enum Said {
     Fact(Envelope, Fact<'static>),
     End(Envelope, Fact<'static>, End, Fact<'static>),

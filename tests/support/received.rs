@@ -144,7 +144,8 @@ pub fn difference<T: Debug>(left: &[T], right: &[T]) -> Option<String> {
     if one.is_empty() && other.is_empty() {
         return None;
     }
-    // They are long, and sorted, so that the first of each are about the same: where they part is what matters.
+    // They are long, and sorted, so that the first of each are about the same: where they part is what
+    // matters.
     let equal = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
     let part = |it: &str| {
         let bytes = it.as_bytes();

@@ -1,0 +1,222 @@
+//! Turns that were asked for and have not started: what their start will need to know.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::connection::Asked;
+use super::frame::{Answer, RequestId};
+use super::wire::{Input, TurnNotice, TurnParams, TurnResult, label, read, some, text};
+use super::{Now, Observer, bounded, seconds};
+use crate::fact::vocabulary::{TurnConfigured, TurnQueued};
+use crate::fact::{Class, Kind, Point, Text};
+
+/// A `turn/start` whose turn has not started.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Starting {
+    pub request: Option<String>,
+    pub connection: u64,
+    pub at: u64,
+    pub turn: Option<String>,
+    pub trigger: Option<String>,
+    pub images: u64,
+    pub prompt: Option<String>,
+    pub carrier: Option<(u128, u64, u8)>,
+    pub config: Config,
+    pub uses: Vec<super::known::Use>,
+}
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Config {
+    pub model: Option<String>,
+    pub effort: Option<String>,
+    pub summary: Option<String>,
+    pub service_tier: Option<String>,
+    pub personality: Option<String>,
+    pub approval_policy: Option<String>,
+    pub approvals_reviewer: Option<String>,
+    pub sandbox_mode: Option<String>,
+    pub collaboration_mode: Option<String>,
+    pub workspace_kind: Option<String>,
+    pub source: Option<String>,
+}
+
+impl Observer {
+    pub(super) fn turn_requested(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId) {
+        let params: TurnParams<'_> = asked.read();
+        let Some(thread) = some(&params.thread_id).map(str::to_owned) else { return };
+        let input = params.input.as_deref().unwrap_or_default();
+        let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
+        let prompt = self
+            .capture
+            .allows(Class::Content(Kind::Prompts))
+            .then(|| message("user", input.iter().filter_map(|part| some(&part.text))));
+        let starting = Starting {
+            request: Some(id.to_string()),
+            connection,
+            at: now.observed,
+            turn: None,
+            trigger: own(&params.turn_trigger),
+            images: image_count(input),
+            prompt,
+            carrier: asked.traceparent,
+            config: Config {
+                model: own(&params.model),
+                effort: own(&params.effort),
+                summary: own(&params.summary),
+                service_tier: own(&params.service_tier),
+                personality: own(&params.personality),
+                approval_policy: label(&params.approval_policy),
+                approvals_reviewer: own(&params.approvals_reviewer),
+                sandbox_mode: label(&params.sandbox_policy),
+                collaboration_mode: label(&params.collaboration_mode),
+                workspace_kind: params
+                    .responsesapi_client_metadata
+                    .as_ref()
+                    .and_then(|it| own(&it.workspace_kind)),
+                source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
+            },
+            uses: self.uses(input),
+        };
+        let state = self.thread(&thread, now);
+        // Requests that are never answered must not pile up.
+        if state.starting.len() >= 64 {
+            state.starting.remove(0);
+        }
+        state.starting.push(starting);
+    }
+
+    pub(super) fn turn_answered(
+        &mut self,
+        connection: u64,
+        now: Now,
+        asked: &Asked,
+        id: &RequestId,
+        answer: &Answer<'_>,
+    ) {
+        let Some(thread) = asked.thread.as_deref() else { return };
+        let request = id.to_string();
+        let known = |starting: &Starting| {
+            starting.connection == connection && starting.request.as_deref() == Some(&request)
+        };
+        let Some(state) = self.threads.get_mut(thread) else { return };
+        let at = state.starting.iter().position(known);
+        let Answer::Result(result) = answer else {
+            if let Some(at) = at {
+                state.starting.remove(at);
+            }
+            return;
+        };
+        let result: TurnResult<'_> = read(Some(result));
+        let turn = result.turn.unwrap_or_default();
+        let Some(turn_id) = some(&turn.id) else { return };
+        let Some(at) = at else {
+            // Its turn started before the answer came.
+            return;
+        };
+        if self.turns.contains_key(turn_id) {
+            // The thread was busy: the prompt went into the turn that runs.
+            let Some(starting) = self.threads.get_mut(thread).map(|state| state.starting.remove(at)) else {
+                return;
+            };
+            let fact = TurnQueued {
+                thread_id: thread.into(),
+                turn_id: Some(turn_id.into()),
+                request_id: Some(request.into()),
+                connection_id: Some(connection),
+                submission_type: "queued".into(),
+                wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
+                image_count: Some(starting.images),
+                source: starting.config.source.as_deref().map(Text::from),
+            };
+            let place = self.place_of_turn(turn_id);
+            fact.emit(&self.envelope(now, place), self.capture);
+            self.used(now, thread, turn_id, &starting.uses);
+            return;
+        }
+        if let Some(starting) = self.threads.get_mut(thread).and_then(|state| state.starting.get_mut(at)) {
+            starting.turn = Some(turn_id.to_owned());
+        }
+        // A client that does not want `turn/started` still has turns.
+        if self.connections.get(&connection).is_some_and(|it| it.opted_out_of_turn_started) {
+            let notice = TurnNotice {
+                thread_id: Some(super::wire::Word(thread.into())),
+                turn: Some(turn),
+                ..TurnNotice::default()
+            };
+            self.turn_started(connection, now, &notice);
+        }
+    }
+
+    pub(super) fn review_answered(&mut self, asked: &Asked, result: &RawValue) {
+        let params: TurnParams<'_> = asked.read();
+        let result: TurnResult<'_> = read(Some(result));
+        let turn = result.turn.unwrap_or_default();
+        let (Some(thread), Some(turn)) = (some(&params.thread_id), some(&turn.id)) else { return };
+        let target = params.target.and_then(|target| some(&target.kind).map(|it| bounded(it, 64).to_owned()));
+        if let Some(state) = self.threads.get_mut(thread)
+            && state.reviews.len() < 64
+        {
+            state.reviews.push((turn.to_owned(), target));
+        }
+    }
+
+    /// A turn that begins without `turn/start` was asked for.
+    pub(super) fn turn_asked_alone(&mut self, asked: &Asked, what: &'static str) {
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
+        // A command of the user joins the turn that runs.
+        if (what == "compaction" || state.active.is_none()) && state.asked_alone.len() < 64 {
+            state.asked_alone.push((what, asked.at));
+        }
+    }
+
+    pub(super) fn turn_refused_alone(&mut self, asked: &Asked, what: &'static str) {
+        let Some(state) = asked.thread.as_deref().and_then(|thread| self.threads.get_mut(thread)) else {
+            return;
+        };
+        state.asked_alone.retain(|(other, at)| *other != what || *at != asked.at);
+    }
+}
+
+pub(super) fn configured<'a>(
+    of: &'a super::Thread,
+    asked: &'a Config,
+    thread: &'a str,
+    turn: &'a str,
+) -> TurnConfigured<'a> {
+    let either = |asked: &'a Option<String>, of: &'a Option<String>| {
+        asked.as_deref().or(of.as_deref()).map(Text::from)
+    };
+    TurnConfigured {
+        thread_id: thread.into(),
+        turn_id: turn.into(),
+        model: either(&asked.model, &of.model),
+        provider: of.provider.as_deref().map(Text::from),
+        reasoning_effort: either(&asked.effort, &of.effort),
+        reasoning_summary: either(&asked.summary, &of.summary),
+        service_tier: either(&asked.service_tier, &of.service_tier),
+        approval_policy: either(&asked.approval_policy, &of.approval_policy),
+        approvals_reviewer: either(&asked.approvals_reviewer, &of.approvals_reviewer),
+        sandbox_mode: either(&asked.sandbox_mode, &of.sandbox_mode),
+        network_access: of.network_access,
+        collaboration_mode: either(&asked.collaboration_mode, &of.collaboration_mode),
+        personality: either(&asked.personality, &of.personality),
+        workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
+        source: asked.source.as_deref().map(Text::from),
+        ..TurnConfigured::default()
+    }
+}
+
+pub(super) fn image_count(input: &[Input<'_>]) -> u64 {
+    input.iter().filter(|part| matches!(text(&part.kind), "image" | "localImage")).count() as u64
+}
+
+// The JSON that the GenAI conventions prescribe for messages; cut at the text, so that it stays valid.
+pub(super) fn message<'b>(role: &str, texts: impl Iterator<Item = &'b str>) -> String {
+    let parts: Vec<Value> = texts
+        .take(64)
+        .map(|text| serde_json::json!({"type": "text", "content": bounded(text, 16_384)}))
+        .collect();
+    serde_json::json!([{"role": role, "parts": parts}]).to_string()
+}
