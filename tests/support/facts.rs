@@ -14,6 +14,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 /// One thing said to a reducer.
+#[allow(clippy::large_enum_variant)] // boxes would only be noise here
 #[derive(Debug, Clone)]
 pub enum Said {
     Fact(Envelope, Fact<'static>),
