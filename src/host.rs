@@ -34,10 +34,12 @@ use tracing::level_filters::LevelFilter;
 
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{
-    AppMentioned, AppUsed, ApprovalRequested, ApprovalResolved, CompactionEnd, CompactionStart, Error,
-    GoalChanged, GuardianReviewed, HookEnd, HookStart, ImportCompleted, PluginInstallFailed,
-    PluginStateChanged, PluginUsed, ReviewCompleted, SkillInvoked, ThreadArchived, ThreadClosed,
-    ThreadInitialized, TurnConfigured, TurnQueued, TurnSteered, TurnUsage,
+    AppMentioned, AppUsed, ApprovalRequested, ApprovalResolved, ArtifactOperation, CompactionEnd,
+    CompactionStart, ControlToolCall, Error, GoalChanged, GuardianReviewed, GuardianV2Classification,
+    GuardianV2FastDecision, HookEnd, HookStart, ImagePreparation, ImportCompleted, PluginInstallFailed,
+    PluginInstallRequested, PluginMeasurement, PluginStateChanged, PluginUsed, ReviewCompleted, SkillInvoked,
+    ThreadArchived, ThreadClosed, ThreadHintStatus, ThreadInitialized, TurnCodexError, TurnConfigured,
+    TurnProfile, TurnQueued, TurnSteered, TurnUsage,
 };
 use crate::fact::{Capture, End, Ends, Envelope, Point, Starts, Subject};
 use crate::protocol::{Ended, Observer, Sender, Transport};
@@ -332,6 +334,26 @@ tracked! {
     track_import_completed(ImportCompleted);
     /// A turn met an error.
     track_error(Error);
+    /// How a turn's time was spent; told before the turn ends.
+    track_turn_profile(TurnProfile);
+    /// The error of a turn by its own name; told before the turn ends.
+    track_turn_codex_error(TurnCodexError);
+    /// An image was made ready for the model; told before the turn ends.
+    track_image_preparation(ImagePreparation);
+    /// A call of a tool that is no item ended.
+    track_control_tool_call(ControlToolCall);
+    /// A guardian of the second version classified an action.
+    track_guardian_v2_classification(GuardianV2Classification);
+    /// A guardian of the second version decided at once.
+    track_guardian_v2_fast_decision(GuardianV2FastDecision);
+    /// Hints for a thread were looked for.
+    track_thread_hint_status(ThreadHintStatus);
+    /// The model suggested plugins.
+    track_plugin_install_requested(PluginInstallRequested);
+    /// A plugin's script reported a number.
+    track_plugin_measurement(PluginMeasurement);
+    /// A plugin began to work on an artifact.
+    track_artifact_operation(ArtifactOperation);
 }
 
 macro_rules! plugin_states {

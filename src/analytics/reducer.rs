@@ -8,6 +8,7 @@
 //! has no more events, each counted under `missing_context`; it never has a wrong one.
 
 mod capability;
+mod host;
 mod review;
 mod state;
 mod thread;
@@ -107,8 +108,9 @@ impl Reducer {
 
     /// Everything that gave no event though it might have, by reason: `missing_context` (nothing is known of
     /// its thread or connection), `api_key` (see
-    /// [`Limits::with_api_key`]), `repeated`, `forgotten` (beyond the limits), `item_without_turn`, and `held` (waits for its
-    /// thread to become known).
+    /// [`Limits::with_api_key`]), `repeated`, `forgotten` (beyond the limits), `item_without_turn`,
+    /// `turn_not_running` (a part of a turn's event that came after its end or without it), `malformed` (a host's
+    /// fact whose values break its rules), and `held` (waits for its thread to become known).
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let held = self.unknown.values().map(|held| held.len() as u64).sum();
         let mut counts = self.counts.clone();
@@ -228,6 +230,16 @@ impl Reducer {
             Fact::PluginInstallFailed(fact) => self.plugin_install_failed(fact),
             Fact::ImportCompleted(fact) => self.imported(fact),
             Fact::ImportFailed(fact) => self.import_failed(fact),
+            Fact::TurnProfile(fact) => self.turn_profiled(fact),
+            Fact::TurnCodexError(fact) => self.turn_failed(fact),
+            Fact::ImagePreparation(fact) => self.image_prepared(fact),
+            Fact::ControlToolCall(fact) => self.control_tool_called(fact),
+            Fact::GuardianV2Classification(fact) => self.guardian_v2_classified(envelope, fact),
+            Fact::GuardianV2FastDecision(fact) => self.guardian_v2_decided(envelope, fact),
+            Fact::ThreadHintStatus(fact) => self.thread_hinted(envelope, fact),
+            Fact::PluginInstallRequested(fact) => self.plugin_install_requested(fact),
+            Fact::PluginMeasurement(fact) => self.plugin_measured(fact),
+            Fact::ArtifactOperation(fact) => self.artifact_operated(envelope, fact),
             Fact::Notification(fact) => {
                 self.control_tool(fact.method == "turn/plan/updated", &fact.thread_id, &fact.turn_id)
             }
@@ -379,6 +391,16 @@ fn relevant<'b>(fact: &'b Fact<'_>) -> Option<&'b str> {
         Fact::GoalChanged(fact) => Some(&fact.thread_id),
         Fact::ModelUnknown(fact) => Some(&fact.thread_id),
         Fact::VoiceStarted(fact) => Some(&fact.thread_id),
+        Fact::TurnProfile(fact) => Some(&fact.thread_id),
+        Fact::TurnCodexError(fact) => Some(&fact.thread_id),
+        Fact::ImagePreparation(fact) => Some(&fact.thread_id),
+        Fact::ControlToolCall(fact) => Some(&fact.thread_id),
+        Fact::GuardianV2Classification(fact) => Some(&fact.thread_id),
+        Fact::GuardianV2FastDecision(fact) => Some(&fact.thread_id),
+        Fact::ThreadHintStatus(fact) => Some(&fact.thread_id),
+        Fact::PluginInstallRequested(fact) => Some(&fact.thread_id),
+        Fact::PluginMeasurement(fact) => Some(&fact.thread_id),
+        Fact::ArtifactOperation(fact) => Some(&fact.thread_id),
         Fact::Error(fact) => some(&fact.thread_id),
         Fact::ApprovalRequested(fact) => some(&fact.thread_id),
         Fact::ApprovalResolved(fact) => some(&fact.thread_id),

@@ -545,6 +545,219 @@ facts! {
             product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
         }
 
+        /// How a turn's time was spent, and what it asked of the model; only a host can tell, before the turn ends.
+        TurnProfile = "codex.turn.profile", "factline::profile", DEBUG {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Until the first request to the model, ms.
+            before_first_sampling_ms: u64 = "codex.turn.before_first_sampling_ms", Operational;
+            /// In requests to the model, ms.
+            sampling_ms: u64 = "codex.turn.sampling_ms", Operational;
+            /// In compaction, ms.
+            compaction_ms: u64 = "codex.turn.compaction_ms", Operational;
+            /// Between requests, and in no tool, ms.
+            between_sampling_overhead_ms: u64 = "codex.turn.between_sampling_overhead_ms", Operational;
+            /// Waiting for tools, ms.
+            tool_blocking_ms: u64 = "codex.turn.tool_blocking_ms", Operational;
+            /// After the last request, ms.
+            after_last_sampling_ms: u64 = "codex.turn.after_last_sampling_ms", Operational;
+            /// Requests to the model.
+            sampling_request_count: u64 = "codex.turn.sampling_request_count", Operational;
+            /// Requests that were tried again.
+            sampling_retry_count: u64 = "codex.turn.sampling_retry_count", Operational;
+            /// Changes between requests of the tools the model was offered.
+            tools_change_count: u64 = "codex.turn.tools_change_count", Operational;
+        }
+
+        /// The error of a turn by its own name; only a host can tell, before the turn ends.
+        TurnCodexError = "codex.turn.codex_error", "factline::fault", WARN {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Kind of error, finer than the protocol names it.
+            error_kind: Text<'a> = "codex.error.kind", Operational;
+            /// Status the model's server answered with.
+            http_status: Option<u64> = "http.response.status_code", Operational;
+            /// Length of the window whose limit was reached, minutes.
+            usage_limit_window_minutes: Option<u64> = "codex.error.usage_limit_window_minutes", Operational;
+        }
+
+        /// An image was made ready for the model; only a host can tell, before the turn ends.
+        ImagePreparation = "codex.image.preparation", "factline::image", DEBUG {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Whose message it is in: `user`.
+            message_role: Option<Text<'a>> = "codex.image.message_role", Operational;
+            /// The call whose output it is in.
+            item_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// `high` or `original`.
+            effective_detail: Text<'a> = "codex.image.effective_detail", Operational;
+            /// Width it had, pixels.
+            source_width: u64 = "codex.image.source_width", Operational;
+            /// Height it had, pixels.
+            source_height: u64 = "codex.image.source_height", Operational;
+            /// Width it was given, pixels.
+            prepared_width: u64 = "codex.image.prepared_width", Operational;
+            /// Height it was given, pixels.
+            prepared_height: u64 = "codex.image.prepared_height", Operational;
+        }
+
+        /// A call of a tool that is no item ended: `get_goal`, `update_plan`, ...; only a host can tell.
+        ControlToolCall = "codex.control_tool.call", "factline::control", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// The turn that caused it; absent where it is that of the turn.
+            root_id: Option<Text<'a>> = "codex.turn.root_id", Id;
+            /// Why its turn began; absent where it is that of the turn.
+            trigger: Option<Text<'a>> = "codex.turn.trigger", Operational;
+            /// The call.
+            call_id: Text<'a> = "gen_ai.tool.call.id", Id;
+            /// The cell of code it was called from.
+            cell_id: Option<Text<'a>> = "codex.control_tool.cell_id", Id;
+            /// Name of the tool.
+            tool: Text<'a> = "gen_ai.tool.name", Operational;
+            /// When it began, ms since 1970.
+            started_at_ms: u64 = "codex.control_tool.started_at_ms", Operational;
+            /// When it ended, ms since 1970.
+            completed_at_ms: u64 = "codex.control_tool.completed_at_ms", Operational;
+            /// `completed`, `failed`, `rejected` or `interrupted`.
+            status: Text<'a> = "codex.item.status", Operational;
+        }
+
+        /// A guardian of the second version classified an action; only a host can tell.
+        GuardianV2Classification = "codex.guardian_v2.classification", "factline::guardian", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// The call that was classified.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// Model that classified.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// When, ms since 1970; absent where it is when the fact is told.
+            occurred_at_ms: Option<u64> = "codex.guardian.occurred_at_ms", Operational;
+            /// What came of it.
+            outcome: Text<'a> = "codex.guardian.outcome", Operational;
+            /// How dangerous it was judged.
+            risk_level: Option<Text<'a>> = "codex.guardian.risk_level", Operational;
+            /// How long it took, ms.
+            duration_ms: u64 = "codex.guardian.duration_ms", Operational;
+        }
+
+        /// A guardian of the second version decided at once; only a host can tell.
+        GuardianV2FastDecision = "codex.guardian_v2.fast_decision", "factline::guardian", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// The call that was decided on.
+            call_id: Option<Text<'a>> = "gen_ai.tool.call.id", Id;
+            /// Model that decided.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// When, ms since 1970; absent where it is when the fact is told.
+            occurred_at_ms: Option<u64> = "codex.guardian.occurred_at_ms", Operational;
+            /// What it decided.
+            decision: Text<'a> = "codex.guardian.decision", Operational;
+        }
+
+        /// Hints for a thread were looked for; only a host can tell.
+        ThreadHintStatus = "codex.thread.hint_status", "factline::thread", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// `succeeded` or `failed`.
+            status: Text<'a> = "codex.thread.hint.status", Operational;
+            /// When, ms since 1970; absent where it is when the fact is told.
+            occurred_at_ms: Option<u64> = "codex.thread.hint.occurred_at_ms", Operational;
+        }
+
+        /// The model suggested plugins, and the user was asked; only a host can tell.
+        PluginInstallRequested = "codex.plugin.install_requested", "factline::plugin", INFO {
+            /// The suggestion.
+            suggestion_id: Text<'a> = "codex.plugin.suggestion_id", Id;
+            /// The plugins, each as JSON in the words of the event: `plugin_id`, `remote_plugin_id`,
+            /// `plugin_name`, `connector_ids`.
+            plugins: List<'a> = "codex.plugin.suggested", Operational;
+            /// `endpoint_recommendation` or `legacy_discovery`.
+            source: Text<'a> = "codex.plugin.suggestion_source", Operational;
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A plugin's script reported a number, one fact for each; only a host can tell.
+        PluginMeasurement = "codex.plugin.measurement", "factline::plugin", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// The call that ran the script.
+            call_id: Text<'a> = "gen_ai.tool.call.id", Id;
+            /// The plugin, as `name@marketplace`.
+            plugin_id: Text<'a> = "codex.plugin.id", Operational;
+            /// The run of the script.
+            execution_id: Text<'a> = "codex.plugin.execution_id", Id;
+            /// What was done: `a-z`, then `a-z`, `0-9` and `_`, at most 64 bytes.
+            operation: Text<'a> = "codex.plugin.operation", Operational;
+            /// What was measured; a name as before.
+            measurement_name: Text<'a> = "codex.plugin.measurement.name", Operational;
+            /// The number.
+            number_value: f64 = "codex.plugin.measurement.value", Operational;
+            /// What it is split by, each as `name=value`; at most 8.
+            dimensions: List<'a> = "codex.plugin.measurement.dimensions", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// How hard it thinks.
+            reasoning_effort: Option<Text<'a>> = "gen_ai.request.reasoning.level", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
+        /// A plugin began to work on an artifact; only a host can tell.
+        ArtifactOperation = "codex.artifact.operation", "factline::artifact", INFO {
+            /// The thread.
+            thread_id: Text<'a> = "gen_ai.conversation.id", Id;
+            /// The turn.
+            turn_id: Text<'a> = "codex.turn.id", Id;
+            /// The call that runs the script.
+            call_id: Text<'a> = "gen_ai.tool.call.id", Id;
+            /// `started`.
+            lifecycle: Text<'a> = "codex.artifact.lifecycle", Operational;
+            /// When, ms since 1970; absent where it is when the fact is told.
+            occurred_at_ms: Option<u64> = "codex.artifact.occurred_at_ms", Operational;
+            /// The plugin, as `name@marketplace`.
+            plugin_id: Text<'a> = "codex.plugin.id", Operational;
+            /// The script, relative to the plugin.
+            script: Text<'a> = "codex.plugin.script_path", Operational;
+            /// The skill it belongs to.
+            skill: Text<'a> = "gen_ai.skill.name", Operational;
+            /// Kind of artifact.
+            artifact_type: Text<'a> = "codex.artifact.type", Operational;
+            /// What is done to it.
+            operation: Text<'a> = "codex.artifact.operation_kind", Operational;
+            /// Artifacts that are to come out.
+            expected_output_count: u64 = "codex.artifact.expected_output_count", Operational;
+            /// Format they are to have.
+            output_format: Text<'a> = "codex.artifact.output_format", Operational;
+            /// Where it runs.
+            execution_backend: Text<'a> = "codex.artifact.execution_backend", Operational;
+            /// Model of the turn.
+            model: Option<Text<'a>> = "gen_ai.request.model", Operational;
+            /// Product that runs the thread.
+            product_client_id: Option<Text<'a>> = "codex.client.product_id", Operational;
+        }
+
         /// The server reported an error of a turn; it may try again.
         Error = "codex.error", "factline::error", WARN {
             /// The thread.

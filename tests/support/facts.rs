@@ -14,8 +14,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 /// One thing said to a reducer.
+#[allow(clippy::large_enum_variant)] // boxes would only be noise here
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // a test keeps a few
 pub enum Said {
     Fact(Envelope, Fact<'static>),
     End(Envelope, Fact<'static>, End, Fact<'static>),

@@ -34,6 +34,12 @@ members! {
         critical_path_unknown_ms: Option<u64>,
     }
 
+    /// An image that was made ready for the model, which only a host can tell.
+    ImagePreparation {
+        message_role: Option<String>, item_id: Option<String>, effective_detail: String, source_width: u64,
+        source_height: u64, prepared_width: u64, prepared_height: u64,
+    }
+
     /// Members of `codex_turn_event`.
     Turn {
         #[serde(flatten)] critical_path: CriticalPath,
@@ -47,8 +53,8 @@ members! {
         approval_policy: Option<Label>, approvals_reviewer: Option<Label>, guardian_v2_enabled: Option<bool>,
         multi_agent_version: Option<Label>, sandbox_network_access: Option<bool>,
         collaboration_mode: Option<Label>, personality: Option<Label>, workspace_kind: Option<Label>,
-        num_input_images: u64, image_preparations: Option<Vec<Value>>, is_first_turn: bool, status: Label,
-        explicit_client_interrupt_requested_at_ms: Option<u64>, turn_error: Option<Value>,
+        num_input_images: u64, image_preparations: Option<Vec<ImagePreparation>>, is_first_turn: bool,
+        status: Label, explicit_client_interrupt_requested_at_ms: Option<u64>, turn_error: Option<Value>,
         codex_error_kind: Option<String>, codex_error_http_status_code: Option<u64>,
         usage_limit_window_minutes: Option<u64>, steer_count: u64, total_tool_call_count: u64,
         shell_command_count: u64, file_change_count: u64, mcp_tool_call_count: u64, dynamic_tool_call_count: u64,

@@ -182,7 +182,7 @@ impl Reducer {
         self.out.push(event.into());
     }
 
-    fn product_of_connection(&self, thread: &str) -> Option<event::Label> {
+    pub(super) fn product_of_connection(&self, thread: &str) -> Option<event::Label> {
         let known = self.threads.get(thread)?;
         let of_connection = || self.connections.get(&known.connection)?.client.product_client_id.clone();
         known.originator.clone().or_else(of_connection)

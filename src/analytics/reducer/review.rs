@@ -105,7 +105,7 @@ impl Reducer {
         self.out.push(event.into());
     }
 
-    fn connection_of_turn(&mut self, thread: &str, turn: &str) -> Option<u64> {
+    pub(super) fn connection_of_turn(&mut self, thread: &str, turn: &str) -> Option<u64> {
         self.threads.get_mut(thread)?.turn(turn)?.connection
     }
 

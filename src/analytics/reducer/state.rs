@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::analytics::event::{Client, Label, Runtime};
+use crate::analytics::event::{Client, ImagePreparation, Label, Runtime};
 use crate::fact::Text;
-use crate::fact::vocabulary::{ConnectionStart, ThreadInitialized, TurnConfigured};
+use crate::fact::vocabulary::{
+    ConnectionStart, ThreadInitialized, TurnCodexError, TurnConfigured, TurnProfile,
+};
 
 /// A client's connection. It outlives its end, because what it started may go on.
 #[derive(Debug)]
@@ -88,6 +90,10 @@ pub(super) struct Calls {
     pub subagent: u64,
     pub web_search: u64,
     pub image: u64,
+    /// Of tools that are no item, those that the stream shows.
+    pub control_seen: u64,
+    /// Of tools that are no item, those that the host told: all of them, if it tells any.
+    pub control_told: u64,
 }
 
 /// What reviews of an item came to.
@@ -134,6 +140,10 @@ pub(super) struct Turn {
     pub lost: bool,
     pub reviews: Vec<(Box<str>, Reviews)>,
     pub elicited: Vec<(Box<str>, Box<str>)>,
+    /// What only a host can tell.
+    pub profile: Option<Box<TurnProfile<'static>>>,
+    pub error: Option<Box<TurnCodexError<'static>>>,
+    pub prepared: Vec<ImagePreparation>,
 }
 
 /// What kind of turn it is: only regular ones have an event.

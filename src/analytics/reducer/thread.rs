@@ -14,7 +14,10 @@ use crate::fact::{End, Envelope};
 impl Reducer {
     pub(super) fn thread_initialized(&mut self, envelope: &Envelope, fact: &ThreadInitialized<'static>) {
         let id = &*fact.thread_id;
-        let spawned = fact.subagent_source.as_deref() == Some("thread_spawn") && fact.mode == "new";
+        // One that no client asked for is the server's own: a review's or guardian's, which only a host can tell.
+        let own = fact.connection_id.is_none() && fact.parent_id.is_some();
+        let spawned = fact.mode == "new"
+            && fact.subagent_source.as_deref().is_some_and(|source| source == "thread_spawn" || own);
         let parent =
             fact.parent_id.as_deref().filter(|_| spawned).and_then(|parent| self.threads.get(parent));
         // A spawned thread fills in what is not known of it yet, and takes no more.

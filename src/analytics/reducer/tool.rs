@@ -220,7 +220,7 @@ fn count(turn: &mut super::state::Turn, start: &ToolStart<'_>, activity: Option<
         "webSearch" => &mut calls.web_search,
         "imageGeneration" => &mut calls.image,
         "imageView" => {
-            calls.total += 1;
+            calls.control_seen += 1;
             return;
         }
         "collabAgentToolCall" | "subAgentActivity" if activity != Some("completed") => {

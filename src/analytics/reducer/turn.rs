@@ -118,7 +118,7 @@ impl Reducer {
     ) {
         let (true, Some(thread), Some(turn)) = (is, thread.as_deref(), turn.as_deref()) else { return };
         if let Some(turn) = self.threads.get_mut(thread).and_then(|thread| thread.running(turn)) {
-            turn.calls.total += 1;
+            turn.calls.control_seen += 1;
         }
     }
 
@@ -213,6 +213,7 @@ fn turn_event(
     let observed_ms = || (end.time / 1_000_000).saturating_sub(began / 1_000_000);
     let duration = fact.duration_s.map(|s| (s * 1e3).round() as u64);
     let end_observed = fact.end_observed != Some(false);
+    let (profile, error) = (turn.profile.as_deref(), turn.error.as_deref());
     // The id is a UUIDv7, which holds the millisecond in which it was made.
     let of_id = || ids::uuid(&turn.id).map(|id| (id >> 80) as i64 / 1_000);
     event::Turn {
@@ -263,16 +264,17 @@ fn turn_event(
         personality: config.personality.filter(|personality| &**personality != "none"),
         workspace_kind: turn.workspace_kind.clone(),
         num_input_images: turn.images,
-        image_preparations: (turn.images == 0).then(Vec::new),
+        image_preparations: (turn.images == 0 || !turn.prepared.is_empty()).then(|| turn.prepared.clone()),
         is_first_turn: turn.first,
         status: Label::from(&*fact.status),
         explicit_client_interrupt_requested_at_ms: fact.interrupt_requested_at_ms,
         turn_error: fact.error_info.as_deref().and_then(|info| serde_json::from_str(info).ok()),
-        codex_error_kind: owned(&fact.error_kind),
-        codex_error_http_status_code: fact.http_status,
-        usage_limit_window_minutes: None,
+        codex_error_kind: error.map(|it| it.error_kind.to_string()).or_else(|| owned(&fact.error_kind)),
+        codex_error_http_status_code: error.and_then(|it| it.http_status).or(fact.http_status),
+        usage_limit_window_minutes: error.and_then(|it| it.usage_limit_window_minutes),
         steer_count: turn.steers,
-        total_tool_call_count: turn.calls.total,
+        // The stream shows some of the calls that a host tells.
+        total_tool_call_count: turn.calls.total + turn.calls.control_seen.max(turn.calls.control_told),
         shell_command_count: turn.calls.command,
         file_change_count: turn.calls.file_change,
         mcp_tool_call_count: turn.calls.mcp,
@@ -286,15 +288,16 @@ fn turn_event(
         output_tokens: count(|it| it.output),
         reasoning_output_tokens: count(|it| it.reasoning),
         total_tokens: count(|it| it.total),
-        before_first_sampling_ms: None,
-        sampling_ms: None,
-        compaction_ms: None,
-        between_sampling_overhead_ms: None,
-        tool_blocking_ms: None,
-        after_last_sampling_ms: None,
-        sampling_request_count: turn.samplings(&fact.status, interrupt),
-        sampling_retry_count: turn.retries,
-        tools_change_count: None,
+        before_first_sampling_ms: profile.map(|it| it.before_first_sampling_ms),
+        sampling_ms: profile.map(|it| it.sampling_ms),
+        compaction_ms: profile.map(|it| it.compaction_ms),
+        between_sampling_overhead_ms: profile.map(|it| it.between_sampling_overhead_ms),
+        tool_blocking_ms: profile.map(|it| it.tool_blocking_ms),
+        after_last_sampling_ms: profile.map(|it| it.after_last_sampling_ms),
+        sampling_request_count: profile
+            .map_or_else(|| turn.samplings(&fact.status, interrupt), |it| it.sampling_request_count),
+        sampling_retry_count: profile.map_or(turn.retries, |it| it.sampling_retry_count),
+        tools_change_count: profile.map(|it| it.tools_change_count),
         duration_ms: duration.or_else(|| (!end_observed).then(observed_ms)),
         started_at: turn.started_at.or(fact.began_at).or_else(of_id),
         completed_at: fact.completed_at.or(Some((end.time / 1_000_000_000) as i64)),
