@@ -11,6 +11,7 @@ mod errors;
 mod extension;
 mod frame;
 mod hash;
+mod hook;
 mod item;
 mod known;
 mod local;
@@ -19,6 +20,7 @@ mod nesting;
 mod running;
 mod starting;
 mod thread;
+mod tool;
 mod turn;
 mod wire;
 
@@ -173,7 +175,7 @@ pub struct Observer {
     finished: HashMap<String, Finished>,
     finished_order: VecDeque<String>,
     items: HashMap<(String, String), OpenItem>,
-    hooks: HashMap<String, extension::OpenHook>,
+    hooks: HashMap<String, hook::OpenHook>,
     home: Option<String>,
     imports: VecDeque<(String, Option<String>, Option<String>)>,
     catalogue: known::Catalogue,
