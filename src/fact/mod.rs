@@ -19,8 +19,8 @@ pub use class::{Capture, Class, Kind};
 pub use decode::{Fields, event, span_end, span_start};
 pub use envelope::{ENVELOPE, End, Envelope, Link, Relation, parse_links};
 pub use field::{Field, List, Shape, Value, Values};
-pub use table::{Ends, Entry, FieldInfo, Lasting, Point, Starts, Subject, entry};
-pub use vocabulary::{ENTRIES, Fact};
+pub use table::{Ends, Entry, FieldInfo, Lasting, Point, Starts, Subject};
+pub use vocabulary::{ENTRIES, Fact, entry};
 
 /// Text of a fact: borrowed where the host has it, owned where a layer decoded it.
 pub type Text<'a> = std::borrow::Cow<'a, str>;

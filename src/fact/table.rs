@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tracing::Level;
 
-use super::{Capture, Class, End, Envelope, Shape, vocabulary};
+use super::{Capture, Class, End, Envelope, Shape};
 
 /// One fact of the vocabulary.
 #[derive(Debug)]
@@ -118,11 +118,6 @@ pub trait Starts {
 pub trait Ends {
     /// Records the end on the span that [`Starts::start`] opened; only the first end counts.
     fn end(&self, span: &tracing::Span, end: &End, capture: Capture);
-}
-
-/// The entry whose event or span has this name.
-pub fn entry(name: &str) -> Option<&'static Entry> {
-    vocabulary::ENTRIES.iter().copied().find(|entry| entry.name == name)
 }
 
 macro_rules! fields {

@@ -1167,3 +1167,8 @@ facts! {
         }
     }
 }
+
+/// The entry whose event or span has this name.
+pub fn entry(name: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().copied().find(|entry| entry.name == name)
+}

@@ -10,13 +10,13 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::record::Visited;
 use super::resource::{Header, Resource};
 use super::sink::{Accepted, Signal, Sink};
+use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
 use crate::fact::{Entry, Starts, entry, span_start};
 
@@ -213,41 +213,5 @@ fn severity(level: Level) -> u8 {
         Level::INFO => 9,
         Level::DEBUG => 5,
         Level::TRACE => 1,
-    }
-}
-
-/// The id of a record: the same for the same fact, however often it is delivered or replayed.
-pub(super) fn uid(event: &str, ids: u64, time: u64, occurrence: u64) -> u64 {
-    let mut bytes = [0; 24];
-    for (place, number) in bytes.chunks_exact_mut(8).zip([ids, time, occurrence]) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-    xxh3_64_with_seed(event.as_bytes(), xxh3_64_with_seed(&bytes, 0))
-}
-
-// Facts that are equal in everything come close together: the last ones are enough to count them.
-#[derive(Debug)]
-struct Equal {
-    last: [(u64, u64); 64],
-    next: usize,
-}
-
-impl Default for Equal {
-    fn default() -> Self {
-        Equal { last: [(0, 0); 64], next: 0 }
-    }
-}
-
-impl Equal {
-    fn occurrence(&mut self, uid: u64) -> u64 {
-        if let Some((_, times)) = self.last.iter_mut().find(|(known, _)| *known == uid) {
-            *times += 1;
-            return *times;
-        }
-        if let Some(place) = self.last.get_mut(self.next) {
-            *place = (uid, 0);
-        }
-        self.next = (self.next + 1) % self.last.len();
-        0
     }
 }

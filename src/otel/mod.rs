@@ -9,6 +9,7 @@ mod open;
 mod record;
 mod resource;
 mod sink;
+mod uid;
 
 pub use layer::{OtelLayer, only_facts};
 pub use open::recover;

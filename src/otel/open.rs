@@ -273,7 +273,7 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
         };
         let attributes = open.unobserved();
         let time = left.last_seen_ns.max(open.time);
-        let uid = super::layer::uid("end", open.ids, time, 0);
+        let uid = super::uid::uid("end", open.ids, time, 0);
         let end =
             Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
         let (mut span, mut log) = (Vec::new(), Vec::new());
