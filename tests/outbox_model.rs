@@ -167,3 +167,13 @@ proptest! {
         run(ops);
     }
 }
+
+#[test]
+fn a_segment_deleted_behind_its_readers_is_not_taken_for_removed_and_headers_stay_apart() {
+    use Op::*;
+    for _ in 0..50 {
+        let found =
+            [Header(1), Drain, Append(4), Drain, Read(1), Header(2), Drain, Sync, Append(4), Append(4)];
+        run(found.to_vec());
+    }
+}

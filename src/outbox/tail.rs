@@ -28,6 +28,8 @@ struct Plan {
     seal: Seal,
     first_sequence: u64,
     len: u64,
+    /// What its records belong to.
+    header: Arc<[u8]>,
 }
 
 struct Chunk {
@@ -118,7 +120,8 @@ impl Tail {
             let meta = Meta { kind: kind::HEADER, flags: 0, sequence: 0, time_ns: 0 };
             seal.push(&mut bytes, 0, meta, &self.header);
         }
-        self.plan = Some(Plan { number, seal, first_sequence, len: bytes.len() as u64 });
+        let header = self.header.clone();
+        self.plan = Some(Plan { number, seal, first_sequence, len: bytes.len() as u64, header });
         self.chunks.push_back(Chunk {
             number,
             seal,
@@ -151,7 +154,9 @@ impl Tail {
         let len = payload[0].len() + payload[1].len();
         let whole = (FRAME_HEADER + len) as u64;
         let full = |p: &Plan| p.len + whole > self.limit && p.len > FILE_HEADER as u64 + 1024;
-        if self.plan.as_ref().is_none_or(full) {
+        // What was written again may have left a segment of another header open.
+        let other = |p: &Plan| !Arc::ptr_eq(&p.header, &self.header) && *p.header != *self.header;
+        if self.plan.as_ref().is_none_or(|plan| full(plan) || other(plan)) {
             self.begin_segment(meta.sequence);
         }
         let Some(plan) = &mut self.plan else { return };

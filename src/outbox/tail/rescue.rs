@@ -36,7 +36,12 @@ impl Tail {
             self.dir_changed = true;
         }
         gone |= lock(&self.shared.state).restore_cursor()?;
-        let is_gone = |f: &Written| !place::is_same(&f.file, &self.dir.join(place::segment_name(f.number)));
+        // A segment that readers are done with was deleted by us, and is no loss.
+        let kept: Vec<u64> = lock(&self.shared.state).segments.iter().map(|s| s.number).collect();
+        let is_gone = |f: &Written| {
+            (f.len == 0 || kept.contains(&f.number))
+                && !place::is_same(&f.file, &self.dir.join(place::segment_name(f.number)))
+        };
         let Some(at) = self.files.iter().position(is_gone) else { return Ok(gone) };
         // Those behind it as well, or their sequences would come before those of the new ones.
         let removed = self.files.split_off(at);
