@@ -208,8 +208,7 @@ impl Tail {
                 match e.kind() {
                     // The same bytes at the same place, once there is space.
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {}
-                    io::ErrorKind::NotFound => self.replant(),
-                    // The file itself may be the trouble (a bad block, a size limit): go on in another.
+                    // The file itself may be the trouble (gone, a bad block, a size limit): go on in another.
                     _ => self.replant(),
                 }
                 return Err(e);
