@@ -146,15 +146,23 @@ fn a_gateway_hands_on_every_field_and_counts_what_it_saw() {
     let dir = tempfile::tempdir().unwrap();
     let sent = expected(dir.path(), &sessions());
     let end = Collector::into_files(&program, &dir.path().join("end"));
+    let second = Collector::into_files(&program, &dir.path().join("second"));
     let mut settings = end.as_back_end();
-    settings.push(("METRICS_FLUSH", "200ms".to_owned()));
-    let gateway = Collector::start(&program, &["gateway.yaml"], &dir.path().join("gateway"), &settings);
+    let jaeger = format!("127.0.0.1:{}", second.grpc);
+    settings.extend([("METRICS_FLUSH", "200ms".to_owned()), ("JAEGER_OTLP", jaeger)]);
+    let files = ["gateway.yaml", "gateway-also-jaeger.yaml"];
+    let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     replay(dir.path(), gateway.http, &sessions());
     let mut got = arrived(&[&end], &sent).remove(0);
     got.empty_is_absent();
     got.without_resource_attribute("service.instance.id");
     crate::received::assert_same("log records, left sent, right arrived", &sent.logs, &got.logs);
     crate::received::assert_same("spans, left sent, right arrived", &sent.spans, &got.spans);
+    let spans = Received { spans: sent.spans.clone(), logs: Vec::new() };
+    let mut got = arrived(&[&second], &spans).remove(0);
+    got.empty_is_absent();
+    got.without_resource_attribute("service.instance.id");
+    crate::received::assert_same("spans, left sent, right at the second", &sent.spans, &got.spans);
 
     let events = |name: &str| sent.logs.iter().filter(|of| of.record.event_name == name).count();
     let counted = [
