@@ -18,6 +18,7 @@ mod page;
 mod pairs;
 mod quantity;
 mod secret;
+mod shown;
 mod sources;
 mod standard;
 mod table;
@@ -33,6 +34,7 @@ pub use kind::Kind;
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub use secret::Secret;
+pub use shown::Shown;
 pub use sources::Sources;
 pub use table::{Entry, Row, TABLE, entries};
 

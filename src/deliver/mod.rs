@@ -21,6 +21,7 @@ mod otlp_http;
 pub mod outcome;
 mod outcome_json;
 mod pace;
+pub mod probe;
 mod prune;
 pub mod request;
 mod route;

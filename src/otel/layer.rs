@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
@@ -15,7 +15,7 @@ use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::record::Visited;
 use super::resource::{Header, Resource};
-use super::sink::{Accepted, Signal, Sink};
+use super::sink::{Accepted, Only, Signal, Sink};
 use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
 use crate::fact::{Entry, Starts, entry, span_start};
@@ -25,6 +25,8 @@ use crate::fact::{Entry, Starts, entry, span_start};
 /// It looks at facts only: whatever else the process emits, the exporters' own events included, passes by.
 pub struct OtelLayer {
     sink: Box<dyn Sink>,
+    /// What it writes, where that is not everything.
+    only: Option<Signal>,
     resource: Mutex<Resource>,
     equal: Mutex<Equal>,
     pool: Mutex<Vec<Vec<u8>>>,
@@ -57,10 +59,15 @@ impl OtelLayer {
         }
         OtelLayer {
             sink: Box::new(sink),
+            only: None,
             resource: Mutex::new(resource),
             equal: Mutex::new(Equal::default()),
             pool: Mutex::new(Vec::new()),
         }
+    }
+
+    pub(super) fn of(signal: Signal, sink: impl Sink, resource: Resource) -> Self {
+        OtelLayer { only: Some(signal), ..Self::new(Only(signal, sink), resource) }
     }
 
     fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
@@ -115,6 +122,12 @@ impl OtelLayer {
 }
 
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        if let Some(warning) = super::unseen::warning(dispatch) {
+            self.sink.warn(&warning);
+        }
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let Some(entry) = Self::entry(metadata) else { return };
@@ -149,7 +162,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
-        let open = OpenSpan::new(entry, visited);
+        let open = OpenSpan::new(entry, self.only, visited);
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
