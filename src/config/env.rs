@@ -3,13 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{
-    Compression, ConfigError, Endpoint, Exporter, Header, Origin, Protocol, Setting, Signal, SignalConfig,
-    Warning, pairs,
-};
+use super::{ConfigError, Endpoint, Header, Origin, Setting, Warning, pairs};
 
 const SERVICE_NAME: &str = "codex-app-server";
-const ENDPOINT: &str = "http://localhost:4318";
 /// OTLP exporter specification, `OTEL_EXPORTER_OTLP_TIMEOUT`.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(10_000);
 
@@ -112,89 +108,6 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         }
     }
 
-    pub(super) fn signal(&mut self, signal: Signal) -> Result<SignalConfig, ConfigError> {
-        let both = |what: &str| {
-            let own = signal.name().to_ascii_uppercase();
-            vec![format!("OTEL_EXPORTER_OTLP_{own}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
-        };
-        let endpoint = self.endpoint(signal, &both("ENDPOINT"))?;
-        let exporter = self.exporter(signal, &endpoint.origin);
-        let headers = self.headers(&both("HEADERS"));
-        let timeout = self.first(&both("TIMEOUT"), timeout, TIMEOUT);
-        let compression = self.first(&both("COMPRESSION"), compression, Compression::None);
-        let protocol = self.first(&both("PROTOCOL"), protocol, Protocol::HttpProtobuf);
-        if exporter.value == Exporter::Otlp {
-            if protocol.value != Protocol::HttpProtobuf {
-                return Err(ConfigError {
-                    variable: protocol.origin.to_string(),
-                    problem: format!("{} is not supported yet", protocol.value),
-                    example: Protocol::HttpProtobuf.to_string(),
-                });
-            }
-            self.risks(&endpoint);
-            for name in ["CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"].into_iter().flat_map(both) {
-                if self.text(&name).is_some() {
-                    self.warn(&name, "not supported yet; the certificates of the system are used");
-                }
-            }
-        }
-        Ok(SignalConfig { signal, exporter, endpoint, headers, timeout, compression, protocol })
-    }
-
-    /// `names` is the signal's own variable, used as it is, then the generic one, which is a base.
-    fn endpoint(&self, signal: Signal, names: &[String]) -> Result<Setting<Endpoint>, ConfigError> {
-        let parse = |name: &str, text: &str| {
-            Endpoint::parse(text.trim()).map_err(|problem| ConfigError {
-                variable: name.to_owned(),
-                problem,
-                example: if names.first().is_some_and(|own| own == name) {
-                    format!("{ENDPOINT}/{}", signal.path())
-                } else {
-                    ENDPOINT.to_owned()
-                },
-            })
-        };
-        for (index, name) in names.iter().enumerate() {
-            if let Some(Setting { value, origin }) = self.text(name) {
-                let value = parse(name, &value)?;
-                return Ok(Setting {
-                    value: if index == 0 { value } else { value.for_signal(signal) },
-                    origin,
-                });
-            }
-        }
-        Ok(Setting::default_of(parse("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT)?.for_signal(signal)))
-    }
-
-    /// A signal goes to files unless an endpoint that holds for it, or its exporter, was named (DESIGN 8).
-    fn exporter(&mut self, signal: Signal, endpoint: &Origin) -> Setting<Exporter> {
-        let name = format!("OTEL_{}_EXPORTER", signal.name().to_ascii_uppercase());
-        let unset = match endpoint {
-            Origin::Default => Setting::default_of(Exporter::Files),
-            origin => Setting { value: Exporter::Otlp, origin: origin.clone() },
-        };
-        let Some(text) = self.text(&name) else { return unset };
-        let (mut otlp, mut none) = (false, false);
-        for item in text.value.split(',').map(|item| item.trim().to_ascii_lowercase()) {
-            match item.as_str() {
-                "" => {}
-                "otlp" => otlp = true,
-                "none" => none = true,
-                "console" => self.warn(&name, "console is not supported; ignored"),
-                other => self.warn(&name, format!("unknown exporter \"{}\"; ignored", other.escape_debug())),
-            }
-        }
-        match (otlp, none) {
-            (true, false) => Setting { value: Exporter::Otlp, origin: text.origin },
-            (false, true) => Setting { value: Exporter::None, origin: text.origin },
-            (true, true) => {
-                self.warn(&name, "none beside another exporter; none is ignored");
-                Setting { value: Exporter::Otlp, origin: text.origin }
-            }
-            (false, false) => unset,
-        }
-    }
-
     pub(super) fn headers(&mut self, names: &[String]) -> Setting<Vec<Header>> {
         let Some((name, text)) = names.iter().find_map(|name| Some((name, self.text(name)?))) else {
             return Setting::default_of(Vec::new());
@@ -229,19 +142,17 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "none" => Ok(Compression::None),
-        "gzip" => Ok(Compression::Gzip),
-        other => Err(format!("unknown compression \"{}\", known are gzip and none", other.escape_debug())),
-    }
-}
-
-fn protocol(text: &str) -> Result<Protocol, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "http/protobuf" => Ok(Protocol::HttpProtobuf),
-        "grpc" => Ok(Protocol::Grpc),
-        "http/json" => Ok(Protocol::HttpJson),
-        other => Err(format!("unknown protocol \"{}\", known is http/protobuf", other.escape_debug())),
-    }
+/// A program and its arguments: a JSON array of strings, or words between blanks. No shell and so no quotes.
+pub(super) fn command(variable: &str, text: &str) -> Result<Vec<String>, ConfigError> {
+    let words: Option<Vec<String>> = match text.trim().strip_prefix('[') {
+        Some(_) => serde_json::from_str(text.trim()).ok(),
+        None => Some(text.split_whitespace().map(str::to_owned).collect()),
+    };
+    words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| {
+        ConfigError {
+            variable: variable.to_owned(),
+            problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
+            example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
+        }
+    })
 }
