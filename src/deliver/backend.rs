@@ -12,11 +12,11 @@ use reqwest::header::{
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
+use super::credential::Renewable;
 use super::outcome::{Answer, Outcome, Split};
 use super::outcome_json::classify_json;
 use super::source::Batch;
 use super::token;
-use super::credential::Renewable;
 use super::{SinkError, http, json_lines};
 use crate::config::{Backend, BodyForm, Tls};
 

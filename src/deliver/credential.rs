@@ -15,10 +15,7 @@ pub(super) struct Renewable<T> {
 
 impl<T: Clone + PartialEq + Send + 'static> Renewable<T> {
     /// `fetch` may block. Its error is a sentence without any part of the credential.
-    pub(super) fn new(
-        changes: bool,
-        fetch: impl Fn() -> Result<T, String> + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new(changes: bool, fetch: impl Fn() -> Result<T, String> + Send + Sync + 'static) -> Self {
         Self { fetch: Arc::new(fetch), changes, current: Mutex::default() }
     }
 

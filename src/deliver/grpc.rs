@@ -105,7 +105,8 @@ impl Ended {
             let retry_after = self.headers.get(RETRY_AFTER).map(HeaderValue::as_bytes);
             return outcome::classify(&Answer { status: self.status, retry_after, body: None }, now);
         }
-        let grpc = self.headers.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+        let grpc =
+            self.headers.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
         match grpc {
             true => Outcome::Retry { after: None, reason: "the gRPC call ended without a status".to_owned() },
             false => Outcome::Paused { reason: "no gRPC receiver at this address".to_owned() },

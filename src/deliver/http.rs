@@ -135,7 +135,9 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     while let Some(error) = current {
         // An `io::Error` gives its content's source as its own, and so skips the content itself.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        // Of an error that ends a connection, h2 keeps the words alone.
+        let told = error.is::<std::io::Error>() && error.to_string().starts_with("received fatal alert: ");
+        if told || error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return true;
         }
         current = match inner {

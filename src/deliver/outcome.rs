@@ -221,7 +221,8 @@ fn accepted_json(body: Option<&[u8]>) -> Outcome {
             serde_json::Value::String(text) => text.parse().ok(),
             other => other.as_i64(),
         };
-        let rejected = ["rejectedLogRecords", "rejectedSpans", "rejectedDataPoints"].into_iter().find_map(count);
+        let rejected =
+            ["rejectedLogRecords", "rejectedSpans", "rejectedDataPoints"].into_iter().find_map(count);
         let message = partial.get("errorMessage").and_then(|it| it.as_str()).unwrap_or_default();
         Some((rejected.unwrap_or(0), message.as_bytes().to_vec()))
     })
@@ -333,6 +334,33 @@ mod tests {
         assert_eq!(message, "\\u{1b}[31mred\\u{d}\\u{a}\u{fffd}");
         let Outcome::Partial { message, .. } = partial(1, "é".repeat(1 << 20).as_bytes()) else { panic!() };
         assert_eq!(message.chars().count(), 201);
+    }
+
+    #[test]
+    fn a_partial_success_in_json_is_read_like_one_in_protobuf() {
+        let json = |body: &str| {
+            let answer = Answer { status: 200, retry_after: None, body: Some(body.as_bytes()) };
+            classify_otlp_json(&answer, SystemTime::UNIX_EPOCH)
+        };
+        for (body, rejected, message) in [
+            (r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"old"}}"#, 3, "old"),
+            (r#"{"partialSuccess":{"rejectedSpans":2}}"#, 2, ""),
+            (r#"{"partialSuccess":{"rejectedDataPoints":"1","errorMessage":"\u001b[1m"}}"#, 1, "\\u{1b}[1m"),
+            (r#"{"partialSuccess":{"errorMessage":"hm"}}"#, 0, "hm"),
+        ] {
+            assert_eq!(json(body), Outcome::Partial { rejected, message: message.into() }, "{body}");
+        }
+        for body in ["", "{}", "[]", r#"{"partialSuccess":{}}"#, r#"{"partialSuccess":null}"#, "\u{0}"] {
+            assert_eq!(json(body), Outcome::Delivered, "{body}");
+        }
+        for status in 100..=599 {
+            let answer = Answer { status, retry_after: Some(b"3"), body: Some(b"") };
+            let (json, protobuf) = (
+                classify_otlp_json(&answer, SystemTime::UNIX_EPOCH),
+                classify(&answer, SystemTime::UNIX_EPOCH),
+            );
+            assert_eq!(json, protobuf, "{status}");
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ pub(super) fn config(url: &Endpoint, tls: &Tls) -> Result<ClientConfig, SinkErro
     // host may have installed another.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: rustls::Error| SinkError(format!("TLS cannot be set up: {error}"));
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(failed)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?;
     if url.expose().scheme() != "https" {
         // Never used: an http URL stays one, for redirects are not followed. The system's certificates are
         // not read, so that a machine without any can still deliver to itself.
@@ -36,7 +37,8 @@ pub(super) fn config(url: &Endpoint, tls: &Tls) -> Result<ClientConfig, SinkErro
     };
     match (&tls.client_certificate, &tls.client_key) {
         (Some(chain), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unread(key, "private key", &error))?;
+            let secret =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| unread(key, "private key", &error))?;
             builder.with_client_auth_cert(certificates(chain)?, secret).map_err(|error| wrong(chain, &error))
         }
         (None, None) => Ok(builder.with_no_client_auth()),

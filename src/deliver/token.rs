@@ -76,9 +76,14 @@ mod tests {
             let command = ["printf", "%s", text].map(str::to_owned).to_vec();
             async move { headers(command).current().await }
         };
-        for text in [r#" {"Authorization":"Bearer x=y", "x-team":"a"}"#, "authorization=Bearer%20x=y,X-Team=a\n"] {
+        for text in
+            [r#" {"Authorization":"Bearer x=y", "x-team":"a"}"#, "authorization=Bearer%20x=y,X-Team=a\n"]
+        {
             let headers = printed(text).await.unwrap();
-            assert_eq!((&headers["authorization"], &headers["x-team"]), (&"Bearer x=y".parse().unwrap(), &"a".parse().unwrap()));
+            assert_eq!(
+                (&headers["authorization"], &headers["x-team"]),
+                (&"Bearer x=y".parse().unwrap(), &"a".parse().unwrap())
+            );
             assert!(!format!("{headers:?}").contains("x=y"));
         }
         for (text, words) in [
