@@ -1,68 +1,116 @@
-//! Reads single values from the environment, and remembers from where.
+//! Reads single values, and remembers from where.
+//!
+//! Values are asked for by the names of their variables; the file's come under the same names (`sources.rs`).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::kind::Kind;
+use super::sources::{Said, Sources};
+use super::table::entries;
 use super::{ConfigError, Endpoint, Header, Origin, Setting, Warning, pairs};
 
 const SERVICE_NAME: &str = "codex-app-server";
 /// OTLP exporter specification, `OTEL_EXPORTER_OTLP_TIMEOUT`.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(10_000);
 
-pub(super) struct Env<F> {
-    vars: F,
+pub(super) struct Env<'a> {
+    sources: &'a Sources<'a>,
     warnings: Vec<Warning>,
+    errors: Vec<ConfigError>,
 }
 
-impl<F: Fn(&str) -> Option<String>> Env<F> {
-    pub(super) fn new(vars: F) -> Self {
-        Self { vars, warnings: Vec::new() }
+impl<'a> Env<'a> {
+    pub(super) fn new(sources: &'a Sources<'a>) -> Self {
+        let warnings = sources.file().map(|file| file.warnings().to_vec()).unwrap_or_default();
+        Self { sources, warnings, errors: Vec::new() }
     }
 
     /// What there was to say, each thing once: a generic variable is read again for every signal.
-    pub(super) fn warnings(self) -> Vec<Warning> {
+    ///
+    /// # Errors
+    /// The first value of the file or of a flag that can't be used. One of the environment is a warning.
+    pub(super) fn finish(self) -> Result<Vec<Warning>, ConfigError> {
+        if let Some(error) = self.errors.into_iter().next() {
+            return Err(error);
+        }
         let mut warnings: Vec<Warning> = Vec::new();
         for warning in self.warnings {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
         }
-        warnings
+        Ok(warnings)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<Setting<String>> {
-        let value = (self.vars)(name).filter(|value| !value.trim().is_empty())?;
-        Some(Setting { value, origin: Origin::Env(name.to_owned()) })
+        self.said(&[name.to_owned()]).into_iter().next().map(|said| said.text)
     }
 
-    pub(super) fn warn(&mut self, variable: &str, message: impl Into<String>) {
-        self.warnings.push(Warning { variable: variable.to_owned(), message: message.into() });
+    /// What was said under these names, the one that holds first.
+    pub(super) fn said(&self, names: &[String]) -> Vec<Said> {
+        self.sources.said(names)
     }
 
-    /// The first of `names` that is set and good. A bad one is a warning, and the next one holds.
+    /// What to call a setting in a sentence.
+    pub(super) fn place(&self, name: &str) -> String {
+        self.said(&[name.to_owned()]).into_iter().next().map_or(name.to_owned(), |said| said.place)
+    }
+
+    pub(super) fn warn(&mut self, place: &str, message: impl Into<String>) {
+        self.warnings.push(Warning { variable: place.to_owned(), message: message.into() });
+    }
+
+    /// The first of `names` that is set and good. A bad one is a warning, and the next one holds; in the file
+    /// or on the command line it is an error.
     pub(super) fn first<T>(
         &mut self,
         names: &[String],
         read: impl Fn(&str) -> Result<T, String>,
         default: T,
     ) -> Setting<T> {
-        for name in names {
-            let Some(text) = self.text(name) else { continue };
+        for Said { name, place, text } in self.said(names) {
             match read(text.value.trim()) {
                 Ok(value) => return Setting { value, origin: text.origin },
-                Err(problem) => self.warn(name, format!("{problem}; ignored")),
+                Err(problem) if matches!(text.origin, Origin::Env(_)) => {
+                    self.warn(&place, format!("{problem}; ignored"));
+                }
+                Err(problem) => {
+                    let kind = kind_of(&name).unwrap_or(Kind::Text);
+                    self.errors.push(ConfigError { variable: place, problem, example: kind.example() });
+                }
             }
         }
         Setting::default_of(default)
     }
 
-    pub(super) fn boolean(&mut self, name: &str) -> Setting<bool> {
-        let read = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err("only \"true\" means true, anything else is false".to_owned()),
+    /// One of `names`, in any case.
+    pub(super) fn choice<T: Copy>(&mut self, name: &str, names: &[(&str, T)], default: T) -> Setting<T> {
+        let read = |text: &str| {
+            let found = names.iter().find(|(known, _)| known.eq_ignore_ascii_case(text));
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let known: Vec<&str> = names.iter().map(|(known, _)| *known).collect();
+                format!("\"{}\" is none of {}", text.escape_debug(), known.join(", "))
+            })
         };
-        self.first(&[name.to_owned()], read, false)
+        self.first(&[name.to_owned()], read, default)
+    }
+
+    /// A time of ours: milliseconds, or a number with its unit, within the bounds of the table.
+    pub(super) fn duration(&mut self, name: &str, default: Duration) -> Setting<Duration> {
+        let millis = self.number(name, default.as_millis() as u64);
+        Setting { value: Duration::from_millis(millis.value), origin: millis.origin }
+    }
+
+    /// A number of ours, with or without a unit, within the bounds of the table.
+    pub(super) fn number(&mut self, name: &str, default: u64) -> Setting<u64> {
+        let kind = kind_of(name).unwrap_or(Kind::Number { least: 0, most: u64::MAX });
+        let read = |text: &str| kind.quantity(text)?.parse().map_err(|_| "is no number".to_owned());
+        self.first(&[name.to_owned()], read, default)
+    }
+
+    pub(super) fn boolean(&mut self, name: &str) -> Setting<bool> {
+        self.first(&[name.to_owned()], boolean, false)
     }
 
     /// `service.name` and the other attributes: `OTEL_SERVICE_NAME` wins over `OTEL_RESOURCE_ATTRIBUTES`.
@@ -94,9 +142,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         if let Some(Setting { value, origin }) = self.text(name) {
             return Ok(Setting { value: PathBuf::from(value), origin });
         }
-        let absolute = |name: &str| {
-            self.text(name).map(|text| PathBuf::from(text.value)).filter(|path| path.is_absolute())
-        };
+        let absolute = |name: &str| self.sources.absolute(name);
         let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
         match state {
             Some(state) => Ok(Setting::default_of(state.join(Path::new("factline")).join(leaf))),
@@ -109,12 +155,12 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
     }
 
     pub(super) fn headers(&mut self, names: &[String]) -> Setting<Vec<Header>> {
-        let Some((name, text)) = names.iter().find_map(|name| Some((name, self.text(name)?))) else {
+        let Some(Said { place, text, .. }) = self.said(names).into_iter().next() else {
             return Setting::default_of(Vec::new());
         };
         let (value, problems) = pairs::read_headers(&text.value);
         for problem in problems {
-            self.warn(name, problem);
+            self.warn(&place, problem);
         }
         Setting { value, origin: text.origin }
     }
@@ -142,17 +188,34 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// True for `true` alone (environment variable specification, "Boolean value").
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("only \"true\" means true, anything else is false".to_owned()),
+    }
+}
+
 /// A program and its arguments: a JSON array of strings, or words between blanks. No shell and so no quotes.
-pub(super) fn command(variable: &str, text: &str) -> Result<Vec<String>, ConfigError> {
+pub(super) fn command(place: &str, text: &str) -> Result<Vec<String>, ConfigError> {
     let words: Option<Vec<String>> = match text.trim().strip_prefix('[') {
         Some(_) => serde_json::from_str(text.trim()).ok(),
         None => Some(text.split_whitespace().map(str::to_owned).collect()),
     };
     words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| {
         ConfigError {
-            variable: variable.to_owned(),
+            variable: place.to_owned(),
             problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
             example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
         }
     })
+}
+
+/// What the table says that a setting takes.
+pub(super) fn kind_of(name: &str) -> Option<Kind> {
+    entries()
+        .into_iter()
+        .find(|entry| entry.variable == name || entry.key == name)
+        .map(|entry| entry.row.kind)
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::env::{Env, TIMEOUT, command, timeout};
+use super::env::{Env, TIMEOUT, boolean, command, timeout};
+use super::sources::Said;
 use super::{Compression, ConfigError, Endpoint, Exporter, Origin, Protocol, Setting, Signal, SignalConfig};
 
 /// OTLP exporter specification, "Configuration Options".
@@ -12,7 +13,7 @@ const GRPC: &str = "http://localhost:4317";
 const IN_FLIGHT: usize = 2;
 const MOST_IN_FLIGHT: usize = 32;
 
-impl<F: Fn(&str) -> Option<String>> Env<F> {
+impl Env<'_> {
     pub(super) fn signal(&mut self, signal: Signal) -> Result<SignalConfig, ConfigError> {
         let names = |prefix: &str, what: &str| {
             let own = signal.name().to_ascii_uppercase();
@@ -26,19 +27,19 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         };
         let exporter = self.exporter(signal, &endpoint.origin);
         let headers = self.headers(&both("HEADERS"));
-        let mut headers_command = Setting::default_of(None);
-        for name in names("FACTLINE_OTLP", "HEADERS_COMMAND") {
-            if let Some(Setting { value, origin }) = self.text(&name) {
-                headers_command = Setting { value: Some(command(&name, &value)?), origin };
-                break;
+        let headers_command = match self.said(&names("FACTLINE_OTLP", "HEADERS_COMMAND")).into_iter().next() {
+            Some(Said { place, text, .. }) => {
+                Setting { value: Some(command(&place, &text.value)?), origin: text.origin }
             }
-        }
+            None => Setting::default_of(None),
+        };
         let timeout = self.first(&both("TIMEOUT"), timeout, TIMEOUT);
         let compression = self.first(&both("COMPRESSION"), compression, Compression::None);
         let certificate = self.file(&both("CERTIFICATE"));
         let client_certificate = self.file(&both("CLIENT_CERTIFICATE"));
         let client_key = self.file(&both("CLIENT_KEY"));
         let in_flight = self.first(&names("FACTLINE_OTLP", "IN_FLIGHT"), in_flight, IN_FLIGHT);
+        let filter = self.text(&format!("FACTLINE_{}_FILTER", signal.name().to_ascii_uppercase()));
         let config = SignalConfig {
             signal,
             exporter,
@@ -52,6 +53,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
             client_certificate,
             client_key,
             in_flight,
+            filter,
         };
         if config.exporter.value == Exporter::Otlp {
             self.risks(&config.endpoint);
@@ -62,27 +64,26 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
 
     /// `names` is the signal's own variable, used as it is, then the generic one, which is a base.
     fn endpoint(&self, signal: Signal, names: &[String]) -> Result<Setting<Endpoint>, ConfigError> {
-        let parse = |name: &str, text: &str| {
-            Endpoint::parse(text.trim()).map_err(|problem| ConfigError {
-                variable: name.to_owned(),
-                problem,
-                example: if names.first().is_some_and(|own| own == name) {
-                    format!("{HTTP}/{}", signal.path())
-                } else {
-                    HTTP.to_owned()
-                },
-            })
+        let wrong = |place: &str, own: bool, problem: String| ConfigError {
+            variable: place.to_owned(),
+            problem,
+            example: if own { format!("{HTTP}/{}", signal.path()) } else { HTTP.to_owned() },
         };
-        for (index, name) in names.iter().enumerate() {
-            if let Some(Setting { value, origin }) = self.text(name) {
-                let value = parse(name, &value)?;
-                return Ok(Setting {
-                    value: if index == 0 { value } else { value.for_signal(signal) },
-                    origin,
-                });
-            }
+        let parse = |said: &Said, text: &str| {
+            let own = names.first() == Some(&said.name);
+            Endpoint::parse(text.trim()).map_err(|problem| wrong(&said.place, own, problem))
+        };
+        if let Some(said) = self.said(names).into_iter().next() {
+            let own = names.first() == Some(&said.name);
+            let value = parse(&said, &said.text.value)?;
+            return Ok(Setting {
+                value: if own { value } else { value.for_signal(signal) },
+                origin: said.text.origin,
+            });
         }
-        Ok(Setting::default_of(parse("OTEL_EXPORTER_OTLP_ENDPOINT", HTTP)?.for_signal(signal)))
+        let default =
+            Endpoint::parse(HTTP).map_err(|problem| wrong("OTEL_EXPORTER_OTLP_ENDPOINT", false, problem))?;
+        Ok(Setting::default_of(default.for_signal(signal)))
     }
 
     /// Scheme, host and port. Without a scheme it is `https`, unless `INSECURE` says otherwise (OTLP exporter
@@ -92,12 +93,11 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         names: &[String],
         insecure: &[String],
     ) -> Result<Setting<Endpoint>, ConfigError> {
-        let insecure = insecure.iter().find(|name| self.text(name).is_some());
-        let insecure = insecure.cloned().is_some_and(|name| self.boolean(&name).value);
-        let named = names.iter().find_map(|name| Some((name.clone(), self.text(name)?)));
-        let (name, Setting { value, origin }) = named.unwrap_or_else(|| {
-            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), Setting::default_of(GRPC.to_owned()))
-        });
+        let insecure = self.first(insecure, boolean, false).value;
+        let (name, Setting { value, origin }) = match self.said(names).into_iter().next() {
+            Some(Said { place, text, .. }) => (place, text),
+            None => ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), Setting::default_of(GRPC.to_owned())),
+        };
         let text = value.trim();
         let whole = match text.contains("://") {
             true => text.to_owned(),
@@ -112,9 +112,10 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
     }
 
     fn file(&self, names: &[String]) -> Setting<Option<PathBuf>> {
-        let found = names.iter().find_map(|name| self.text(name));
-        match found {
-            Some(Setting { value, origin }) => Setting { value: Some(PathBuf::from(value)), origin },
+        match self.said(names).into_iter().next() {
+            Some(Said { text, .. }) => {
+                Setting { value: Some(PathBuf::from(text.value)), origin: text.origin }
+            }
             None => Setting::default_of(None),
         }
     }
@@ -161,25 +162,39 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
             origin => Setting { value: Exporter::Otlp, origin: origin.clone() },
         };
         let Some(text) = self.text(&name) else { return unset };
-        let (mut otlp, mut none) = (false, false);
+        let (mut otlp, mut files, mut none) = (false, false, false);
         for item in text.value.split(',').map(|item| item.trim().to_ascii_lowercase()) {
             match item.as_str() {
                 "" => {}
                 "otlp" => otlp = true,
                 "none" => none = true,
+                "files" => files = true,
                 "console" => self.warn(&name, "console is not supported; ignored"),
                 other => self.warn(&name, format!("unknown exporter \"{}\"; ignored", other.escape_debug())),
             }
         }
-        match (otlp, none) {
-            (true, false) => Setting { value: Exporter::Otlp, origin: text.origin },
-            (false, true) => Setting { value: Exporter::None, origin: text.origin },
-            (true, true) => {
-                self.warn(&name, "none beside another exporter; none is ignored");
-                Setting { value: Exporter::Otlp, origin: text.origin }
-            }
-            (false, false) => unset,
+        if none && (otlp || files) {
+            self.warn(&name, "none beside another exporter; none is ignored");
         }
+        if otlp && files {
+            self.warn(&name, "a signal goes to one place; files is ignored");
+        }
+        let value = match (otlp, files, none) {
+            (true, _, _) => Exporter::Otlp,
+            (false, true, _) => Exporter::Files,
+            (false, false, true) => Exporter::None,
+            (false, false, false) => return unset,
+        };
+        if value != Exporter::Otlp
+            && matches!(endpoint, Origin::Env(_) | Origin::Flag(_))
+            && matches!(text.origin, Origin::File { .. })
+        {
+            self.warn(
+                &endpoint.to_string(),
+                format!("not used for {signal}, because {} says otherwise", text.origin),
+            );
+        }
+        Setting { value, origin: text.origin }
     }
 }
 
