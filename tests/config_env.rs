@@ -292,7 +292,10 @@ fn a_grpc_endpoint_without_a_scheme_is_encrypted_unless_said_otherwise() {
             "https://localhost:1/",
         ),
     ] {
-        assert_eq!(urls(&good(&vars))[0], logs, "{vars:?}");
+        let (config, warnings) = read(&vars).unwrap();
+        assert_eq!(urls(&config)[0], logs, "{vars:?}");
+        let scheme = vars.contains(&insecure("true")) && vars[1].1.contains("://");
+        assert_eq!(warnings.iter().any(|it| it.to_string().contains("has a scheme")), scheme, "{warnings:?}");
     }
     let (config, warning) = warned(&[grpc, endpoint("http://localhost:4317/v1/logs")]);
     assert_eq!(urls(&config)[0], "http://localhost:4317/");

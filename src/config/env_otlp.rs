@@ -21,9 +21,15 @@ impl Env<'_> {
         };
         let both = |what: &str| names("OTEL_EXPORTER_OTLP", what);
         let protocol = self.first(&both("PROTOCOL"), protocol, Protocol::HttpProtobuf);
+        let insecure = self.first(&both("INSECURE"), boolean, false);
         let endpoint = match protocol.value {
-            Protocol::Grpc => self.grpc_endpoint(&both("ENDPOINT"), &both("INSECURE"))?,
-            _ => self.endpoint(signal, &both("ENDPOINT"))?,
+            Protocol::Grpc => self.grpc_endpoint(&both("ENDPOINT"), &insecure)?,
+            _ => {
+                if insecure.value {
+                    self.warn(&insecure.origin.to_string(), "not used, because it is for gRPC alone");
+                }
+                self.endpoint(signal, &both("ENDPOINT"))?
+            }
         };
         let exporter = self.exporter(signal, &endpoint.origin);
         let headers = self.headers(&both("HEADERS"));
@@ -91,17 +97,22 @@ impl Env<'_> {
     fn grpc_endpoint(
         &mut self,
         names: &[String],
-        insecure: &[String],
+        insecure: &Setting<bool>,
     ) -> Result<Setting<Endpoint>, ConfigError> {
-        let insecure = self.first(insecure, boolean, false).value;
         let (name, Setting { value, origin }) = match self.said(names).into_iter().next() {
             Some(Said { place, text, .. }) => (place, text),
             None => ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), Setting::default_of(GRPC.to_owned())),
         };
         let text = value.trim();
         let whole = match text.contains("://") {
-            true => text.to_owned(),
-            false => format!("{}://{text}", if insecure { "http" } else { "https" }),
+            true => {
+                if insecure.value {
+                    let message = format!("not used, because the endpoint in {name} has a scheme");
+                    self.warn(&insecure.origin.to_string(), message);
+                }
+                text.to_owned()
+            }
+            false => format!("{}://{text}", if insecure.value { "http" } else { "https" }),
         };
         let wrong = |problem| ConfigError { variable: name.clone(), problem, example: GRPC.to_owned() };
         let (value, more) = Endpoint::parse(&whole).map_err(wrong)?.without_path();
