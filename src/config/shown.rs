@@ -47,7 +47,8 @@ fn shown(kind: Kind, text: &str) -> String {
         Kind::Secret => "[hidden]".to_owned(),
         Kind::Headers => {
             let (headers, _) = pairs::read_headers(text);
-            let names: Vec<String> = headers.into_iter().map(|header| format!("{}=[hidden]", header.name)).collect();
+            let names: Vec<String> =
+                headers.into_iter().map(|header| format!("{}=[hidden]", header.name)).collect();
             names.join(",")
         }
         // Without user and query; what is no URL may be anything.

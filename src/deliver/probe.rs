@@ -140,7 +140,11 @@ impl Peer {
     ///
     /// # Errors
     /// The last one's reason.
-    pub fn connect(&self, addresses: &[SocketAddr], limit: Duration) -> Result<(TcpStream, SocketAddr), String> {
+    pub fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        limit: Duration,
+    ) -> Result<(TcpStream, SocketAddr), String> {
         let deadline = Instant::now() + limit;
         let mut last = "there is no address".to_owned();
         for (at, address) in addresses.iter().enumerate() {
@@ -168,7 +172,10 @@ impl Peer {
         limit: Duration,
     ) -> Result<(Connection, Option<String>), (String, String)> {
         let failed = |error: io::Error| (plain(&error), String::new());
-        stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit))).map_err(failed)?;
+        stream
+            .set_read_timeout(Some(limit))
+            .and_then(|()| stream.set_write_timeout(Some(limit)))
+            .map_err(failed)?;
         if !self.is_https() {
             return Ok((Connection(Wire::Plain(stream)), None));
         }
@@ -178,7 +185,8 @@ impl Peer {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
         let name = ServerName::try_from(self.host().to_owned()).map_err(|error| setup(error.to_string()))?;
-        let session = ClientConnection::new(Arc::new(config), name).map_err(|error| setup(error.to_string()))?;
+        let session =
+            ClientConnection::new(Arc::new(config), name).map_err(|error| setup(error.to_string()))?;
         let mut stream = StreamOwned::new(session, stream);
         let deadline = Instant::now() + limit;
         while stream.conn.is_handshaking() {
@@ -203,8 +211,11 @@ impl Peer {
             false => {
                 let path = self.url.expose().path();
                 let agent = concat!("factline/", env!("CARGO_PKG_VERSION"));
-                format!("GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {agent}\r\nconnection: close\r\n\r\n", self.name())
-                    .into_bytes()
+                format!(
+                    "GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {agent}\r\nconnection: close\r\n\r\n",
+                    self.name()
+                )
+                .into_bytes()
             }
         };
         let mut wire = connection.0;
@@ -283,7 +294,10 @@ fn run(sink: Sink, batch: Batch) -> Result<Outcome, SinkError> {
         let _ = sender.send(sent);
     };
     let failed = |error: &dyn std::fmt::Display| SinkError(error.to_string());
-    std::thread::Builder::new().name("factline-probe".to_owned()).spawn(work).map_err(|error| failed(&error))?;
+    std::thread::Builder::new()
+        .name("factline-probe".to_owned())
+        .spawn(work)
+        .map_err(|error| failed(&error))?;
     receiver.recv().map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 

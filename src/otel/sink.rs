@@ -91,8 +91,7 @@ impl<S: Sink> Sink for Only<S> {
     }
 
     fn accept(&self, accepted: Accepted<'_>) {
-        let own: Vec<_> =
-            accepted.records.iter().filter(|(signal, ..)| *signal == self.0).copied().collect();
+        let own: Vec<_> = accepted.records.iter().filter(|(signal, ..)| *signal == self.0).copied().collect();
         if accepted.begin.is_some() || accepted.end.is_some() || !own.is_empty() {
             self.1.accept(Accepted { records: &own, ..accepted });
         }

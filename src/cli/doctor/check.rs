@@ -107,7 +107,11 @@ impl Report {
         }
         let verdict = self.look.paint(check.verdict.colour(), &format!("{:<4}", check.verdict.name()));
         let took = check.took.map_or(String::new(), |took| format!(" ({} ms)", took.as_millis()));
-        out.push_str(&format!("  {verdict}  {:<12} {}{took}\n", check.step, terminal::printable(&check.said)));
+        out.push_str(&format!(
+            "  {verdict}  {:<12} {}{took}\n",
+            check.step,
+            terminal::printable(&check.said)
+        ));
         if !check.advice.is_empty() {
             out.push_str(&format!("        {:<12} -> {}\n", "", terminal::printable(&check.advice)));
         }

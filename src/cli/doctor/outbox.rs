@@ -35,7 +35,11 @@ pub(super) fn health(config: &Config, report: &mut Report) {
             return;
         }
         Err(error) => {
-            report.add(Check::fail("directory", error.to_string(), "name another with outbox.dir or --outbox"));
+            report.add(Check::fail(
+                "directory",
+                error.to_string(),
+                "name another with outbox.dir or --outbox",
+            ));
             return;
         }
     };
@@ -54,7 +58,11 @@ pub(super) fn health(config: &Config, report: &mut Report) {
     match outbox::status(dir) {
         Ok(lanes) => lanes_of(&lanes, report),
         Err(error) => {
-            report.add(Check::fail("waiting", format!("cannot be read: {error}"), "chmod it, or name another"));
+            report.add(Check::fail(
+                "waiting",
+                format!("cannot be read: {error}"),
+                "chmod it, or name another",
+            ));
         }
     }
     match outbox::check(dir) {

@@ -137,18 +137,24 @@ fn protocol(peer: &Peer, spoken: Spoken) -> (Check, Option<SystemTime>) {
     let check = match (spoken, peer.wants_http2()) {
         (Spoken::Http1(date), false) => return (Check::ok("protocol", "HTTP"), date),
         (Spoken::Http2, true) => Check::ok("protocol", "HTTP/2, as gRPC needs it"),
-        (Spoken::Http2, false) => {
-            Check::fail("protocol", "it speaks HTTP/2 alone, as a receiver for gRPC does, and was spoken to in HTTP", grpc)
-        }
+        (Spoken::Http2, false) => Check::fail(
+            "protocol",
+            "it speaks HTTP/2 alone, as a receiver for gRPC does, and was spoken to in HTTP",
+            grpc,
+        ),
         (Spoken::Http1(_), true) => {
             Check::fail("protocol", "it speaks HTTP/1, and was spoken to in HTTP/2, as gRPC needs it", http)
         }
-        (Spoken::Tls, _) => {
-            Check::fail("protocol", "it speaks TLS, and was spoken to in plain text", "write https:// in the endpoint")
-        }
-        (Spoken::Silence, _) => {
-            Check::fail("protocol", "it takes connections and answers nothing", "is it a collector? is it overloaded?")
-        }
+        (Spoken::Tls, _) => Check::fail(
+            "protocol",
+            "it speaks TLS, and was spoken to in plain text",
+            "write https:// in the endpoint",
+        ),
+        (Spoken::Silence, _) => Check::fail(
+            "protocol",
+            "it takes connections and answers nothing",
+            "is it a collector? is it overloaded?",
+        ),
         (Spoken::Closed, _) => Check::fail(
             "protocol",
             "it closed the connection without an answer",
@@ -187,9 +193,11 @@ fn outcome_of_record(step: &'static str, outcome: Outcome) -> Check {
         Outcome::Retry { reason, .. } => {
             Check::fail(step, format!("not now: {reason}"), "records wait in the outbox and are sent again")
         }
-        Outcome::Rejected { reason, .. } => {
-            Check::fail(step, format!("refused: {reason}"), "records like it would be lost and counted as rejected")
-        }
+        Outcome::Rejected { reason, .. } => Check::fail(
+            step,
+            format!("refused: {reason}"),
+            "records like it would be lost and counted as rejected",
+        ),
         Outcome::Paused { reason } => {
             let credentials = ["credentials", "UNAUTHENTICATED", "PERMISSION_DENIED", "token", "header"];
             let advice = match credentials.iter().any(|word| reason.contains(word)) {

@@ -36,8 +36,11 @@ pub(super) fn batch(config: &Config, signal: Signal) -> Batch {
 fn record(signal: Signal, now: u64) -> Vec<u8> {
     let value = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
     let said = "factline doctor asks whether this arrives";
-    let attributes =
-        vec![KeyValue { key: "factline.probe.purpose".to_owned(), value: value(said), ..KeyValue::default() }];
+    let attributes = vec![KeyValue {
+        key: "factline.probe.purpose".to_owned(),
+        value: value(said),
+        ..KeyValue::default()
+    }];
     match signal {
         Signal::Logs => LogRecord {
             time_unix_nano: now,
