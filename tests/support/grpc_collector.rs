@@ -35,9 +35,11 @@ impl Call {
 
 pub type Answer = Result<ExportLogsServiceResponse, Status>;
 
+type Script = dyn Fn(usize, &Call) -> Answer + Send + Sync;
+
 struct Scripted {
     calls: Arc<(Mutex<Vec<Call>>, Condvar)>,
-    script: Box<dyn Fn(usize, &Call) -> Answer + Send + Sync>,
+    script: Box<Script>,
 }
 
 #[tonic::async_trait]
