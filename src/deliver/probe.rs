@@ -370,10 +370,15 @@ fn tls_problem(error: &io::Error) -> (String, String) {
                 "the certificate is for another name".to_owned(),
                 "use the name that is in the certificate as the endpoint",
             ),
-            CertificateError::NotValidForNameContext { expected, presented } => (
-                format!("the certificate is for {}, not for {}", presented.join(", "), expected.to_str()),
-                "use the name that is in the certificate as the endpoint",
-            ),
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                // They come as `DnsName("x")`.
+                let name = |text: &String| text.split('"').nth(1).unwrap_or(text).to_owned();
+                let names: Vec<String> = presented.iter().map(name).collect();
+                (
+                    format!("the certificate is for {}, not for {}", names.join(", "), expected.to_str()),
+                    "use the name that is in the certificate as the endpoint",
+                )
+            }
             CertificateError::UnknownIssuer => {
                 ("the certificate is signed by an authority that is not trusted here".to_owned(), trust)
             }

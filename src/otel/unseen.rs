@@ -4,7 +4,7 @@
 use tracing::callsite::{Callsite, Identifier};
 use tracing::field::FieldSet;
 use tracing::subscriber::Interest;
-use tracing::{Dispatch, Metadata};
+use tracing::{Dispatch, Level, Metadata};
 
 use crate::fact::{ENTRIES, Entry};
 
@@ -22,10 +22,11 @@ pub fn unseen(dispatch: &Dispatch) -> Vec<&'static str> {
     asked.ok().and_then(|asked| asked.join().ok()).unwrap_or_default()
 }
 
-/// What there is to say to an operator; only where nothing at all gets through, for less may be meant.
+/// What there is to say to an operator; only where nothing but failures gets through, for less may be meant.
 pub(super) fn warning(dispatch: &Dispatch) -> Option<String> {
-    let (unseen, all) = (unseen(dispatch).len(), ENTRIES.iter().filter(|entry| entry.exported).count());
-    (unseen == all).then(|| {
+    let unseen = unseen(dispatch);
+    let mut ordinary = ENTRIES.iter().filter(|entry| entry.exported && entry.level >= Level::INFO);
+    ordinary.all(|entry| unseen.contains(&entry.name)).then(|| {
         "a filter of the whole tracing subscriber hides every fact, so that there is no telemetry: give that filter to \
          the layer that it is meant for (with_filter), or add `factline=debug` to it"
             .to_owned()
@@ -52,7 +53,7 @@ impl Callsite for Nowhere {
         static METADATA: Metadata<'static> = Metadata::new(
             "factline.unseen",
             "factline",
-            tracing::Level::INFO,
+            Level::INFO,
             None,
             None,
             None,
