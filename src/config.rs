@@ -1,24 +1,40 @@
-//! The effective configuration, from the standard `OTEL_*` variables and our own `FACTLINE_*` ones.
+//! The effective configuration: a file, then the standard `OTEL_*` variables and our own `FACTLINE_*` ones, then
+//! flags. [`TABLE`] has every setting.
 //!
 //! Reading rules (OpenTelemetry specification, "Environment Variable Specification"): an empty variable is an
 //! unset one, names of choices are case-insensitive, a boolean is true only for `true`, and a bad value is a
 //! warning and the default. Two mistakes are errors instead, because the default would send telemetry
-//! somewhere the user did not ask for: an endpoint that is no URL, and a protocol that we do not speak.
+//! somewhere the user did not ask for: an endpoint that is no URL, and a protocol that we do not speak. In the
+//! file every mistake is an error that names the line.
 
 mod analytics;
 mod endpoint;
 mod env;
 mod env_analytics;
+mod file;
+mod kind;
+mod outbox;
+mod page;
 mod pairs;
+mod quantity;
 mod secret;
+mod sources;
+mod standard;
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, Token};
+pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, Families, Token};
 pub use endpoint::Endpoint;
+pub use file::{ConfigFile, FileError};
+pub use kind::Kind;
+pub use outbox::{Accept, OutboxConfig, WhenFull};
+pub use page::page;
 pub use secret::Secret;
+pub use sources::Sources;
+pub use table::{Entry, Row, TABLE, entries};
 
 use env::Env;
 
@@ -34,6 +50,9 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Those that are sent, in the order of [`Config::signals`].
+    pub const ALL: [Signal; 2] = [Self::Logs, Self::Traces];
+
     /// `logs`, `traces` or `metrics`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,8 +87,13 @@ pub enum Origin {
     Env(String),
     /// The command line flag of this name.
     Flag(String),
-    /// The configuration file at this path.
-    File(PathBuf),
+    /// The configuration file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The line of the key, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -77,7 +101,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Env(name) | Self::Flag(name) => f.write_str(name),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
         }
     }
 }
@@ -164,6 +188,8 @@ pub struct SignalConfig {
     pub compression: Setting<Compression>,
     /// How OTLP travels.
     pub protocol: Setting<Protocol>,
+    /// Which facts the signal is made of, in EnvFilter syntax, where it differs from [`Config::filter`].
+    pub filter: Option<Setting<String>>,
 }
 
 /// The effective configuration.
@@ -177,10 +203,14 @@ pub struct Config {
     pub resource_attributes: Setting<Vec<(String, String)>>,
     /// Where the durable queues are (`FACTLINE_OUTBOX_DIR`).
     pub outbox_dir: Setting<PathBuf>,
+    /// How they behave (`FACTLINE_OUTBOX_*`).
+    pub outbox: OutboxConfig,
     /// Where OTLP JSON lines are written (`FACTLINE_FILES_DIR`).
     pub files_dir: Setting<PathBuf>,
     /// Which facts are kept, in EnvFilter syntax (`FACTLINE_FILTER`); not read here.
     pub filter: Option<Setting<String>>,
+    /// Where `tap` says what is wrong (`FACTLINE_LOG`).
+    pub log: Option<Setting<PathBuf>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
@@ -230,7 +260,7 @@ impl Destination {
 /// Something in the configuration that was ignored, or is risky.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The variable.
+    /// The variable, the flag, or the place in the file.
     pub variable: String,
     /// What is wrong, and what holds instead. Never holds a header value or a URL's credentials.
     pub message: String,
@@ -245,51 +275,68 @@ impl fmt::Display for Warning {
 /// A configuration that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The variable.
+    /// The variable, the flag, or the place in the file: `path:line: key`.
     pub variable: String,
     /// What is wrong with it.
     pub problem: String,
-    /// A value that would do.
+    /// A value that would do, or what to do; empty where the problem says it.
     pub example: String,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; for example {}={}", self.variable, self.problem, self.variable, self.example)
+        write!(f, "{}: {}", self.variable, self.problem)?;
+        match self.variable.contains(char::is_whitespace) || self.variable.contains('/') {
+            _ if self.example.is_empty() => Ok(()),
+            true => write!(f, "; for example {}", self.example),
+            false => write!(f, "; for example {}={}", self.variable, self.example),
+        }
     }
 }
 
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads the configuration from variables, usually `|name| std::env::var(name).ok()`.
+    /// Reads the configuration from variables alone, usually `|name| std::env::var(name).ok()`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
+        Self::load(&Sources::environment(vars))
+    }
+
+    /// Reads the configuration.
     ///
     /// # Errors
     /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a
-    /// collector, a token command or body form that can't be used, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
-    pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let mut env = Env::new(vars);
+    /// collector, a token command or body form that can't be used, a value of the file or of a flag that means
+    /// nothing, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
+    pub fn load(sources: &Sources<'_>) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut env = Env::new(sources);
         let disabled = env.boolean("OTEL_SDK_DISABLED");
         let (service_name, resource_attributes) = env.resource();
-        let outbox_dir = env.directory("FACTLINE_OUTBOX_DIR", "outbox")?;
+        let outbox_dir = env.outbox_dir()?;
+        let outbox = env.outbox();
         let files_dir = env.directory("FACTLINE_FILES_DIR", "otlp")?;
         let filter = env.text("FACTLINE_FILTER");
-        let signals = [Signal::Logs, Signal::Traces]
-            .into_iter()
-            .map(|signal| env.signal(signal))
-            .collect::<Result<_, _>>()?;
+        let log = env.text("FACTLINE_LOG");
+        let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
+        let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
         let analytics = env.analytics()?;
+        env.standard();
         let config = Self {
             disabled,
             service_name,
             resource_attributes,
             outbox_dir,
+            outbox,
             files_dir,
             filter,
+            log,
             signals,
             analytics,
         };
-        Ok((config, env.warnings()))
+        Ok((config, env.finish()?))
     }
 
     /// Where each signal goes. Empty when disabled.

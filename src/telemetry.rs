@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "analytics")]
 use crate::analytics::Events as _;
-use crate::config::{AnalyticsSink, Config, Destination, Signal};
+use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
 use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
-use crate::outbox::{self, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction};
+use crate::outbox::{
+    self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
+};
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
@@ -31,6 +33,8 @@ pub struct Telemetry {
     deliverer: Arc<Deliverer>,
     destinations: Vec<Destination>,
     analytics: Option<AnalyticsSink>,
+    #[cfg(feature = "analytics")]
+    families: crate::analytics::Families,
     resource: Resource,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
@@ -87,7 +91,7 @@ impl Telemetry {
     /// The outbox can't be used, or delivery can't be set up.
     pub fn start(config: &Config) -> Result<Telemetry, StartError> {
         let destinations = config.destinations();
-        let mut settings = Settings::new(&config.outbox_dir.value);
+        let mut settings = settings(config);
         settings.queues =
             destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
         let analytics = config.analytics_sink().cloned();
@@ -117,6 +121,8 @@ impl Telemetry {
             deliverer: Arc::new(deliverer),
             destinations,
             analytics,
+            #[cfg(feature = "analytics")]
+            families: families(&config.analytics.families.value),
             resource,
             adopted: Arc::default(),
             stopping: Arc::default(),
@@ -132,7 +138,12 @@ impl Telemetry {
         let queue = self.outbox.queue(ANALYTICS_QUEUE)?;
         let events = StoredEvents { outbox: self.outbox.clone(), queue };
         events.server(None, None);
-        Some(crate::analytics::AnalyticsLayer::new(events, Default::default(), Default::default()))
+        Some(crate::analytics::AnalyticsLayer::new(events, self.families, Default::default()))
+    }
+
+    /// Where analytics events go, if anywhere.
+    pub fn analytics(&self) -> Option<&AnalyticsSink> {
+        self.analytics.as_ref()
     }
 
     /// A layer that writes facts into this outbox.
@@ -274,6 +285,43 @@ impl Telemetry {
             let _ = lane.remove_if_empty();
         }
         drained.and(self.outbox.close())
+    }
+}
+
+/// What the configuration says about the outbox, without its queues.
+pub fn settings(config: &Config) -> Settings {
+    let said = &config.outbox;
+    Settings {
+        accept: match said.accept.value {
+            config::Accept::Ring => Accept::Ring,
+            config::Accept::Write => Accept::Write,
+            config::Accept::Sync => Accept::Sync,
+        },
+        when_full: match said.when_full.value {
+            config::WhenFull::DropOldest => WhenFull::DropOldest,
+            config::WhenFull::Block => WhenFull::Block,
+        },
+        sync_interval: said.sync_interval.value,
+        max_bytes: said.max_bytes.value,
+        max_age: said.max_age.value,
+        ring_bytes: said.ring_bytes.value as usize,
+        ..Settings::new(&config.outbox_dir.value)
+    }
+}
+
+/// The families of events that the configuration leaves on.
+#[cfg(feature = "analytics")]
+pub fn families(said: &config::Families) -> crate::analytics::Families {
+    use crate::analytics::{Families, Family};
+    let named = |names: &[&'static str]| -> Vec<Family> {
+        names.iter().filter_map(|name| Family::from_name(name)).collect()
+    };
+    match said {
+        config::Families::All => Families::default(),
+        config::Families::Only(names) => named(names).into_iter().fold(Families::NONE, Families::with),
+        config::Families::Without(names) => {
+            named(names).into_iter().fold(Families::default(), Families::without)
+        }
     }
 }
 

@@ -26,7 +26,7 @@ fn configurations() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/collector")
 }
 
-/// Starts it with `agent.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its port for HTTP.
+/// Starts it with `files.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its port for HTTP.
 fn agent(program: &Path, dir: &Path) -> (Program, u16) {
     for name in ["in", "out"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
@@ -35,7 +35,7 @@ fn agent(program: &Path, dir: &Path) -> (Program, u16) {
         let mut command = Command::new(program);
         command
             .arg("--config")
-            .arg(configurations().join("agent.yaml"))
+            .arg(configurations().join("files.yaml"))
             .env("OTLP_HTTP", format!("127.0.0.1:{http}"))
             .env("OTLP_GRPC", format!("127.0.0.1:{grpc}"))
             .env("OTLP_FILES", dir.join("in"))

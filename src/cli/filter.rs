@@ -4,10 +4,12 @@ use std::fmt;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::config::Sources;
+
 /// A filter that can't be used.
 #[derive(Debug)]
 pub(super) struct BadFilter {
-    origin: &'static str,
+    origin: String,
     problem: String,
 }
 
@@ -21,7 +23,15 @@ impl fmt::Display for BadFilter {
     }
 }
 
+/// The filter that was said first under one of these names, else `info`.
+pub(super) fn of(sources: &Sources<'_>, names: &[&str]) -> Result<EnvFilter, BadFilter> {
+    match sources.text(names) {
+        Some((place, text)) => parse(&text.value, place),
+        None => parse("info", "default".to_owned()),
+    }
+}
+
 /// Reads a filter in the syntax of `EnvFilter`.
-pub(super) fn parse(text: &str, origin: &'static str) -> Result<EnvFilter, BadFilter> {
+fn parse(text: &str, origin: String) -> Result<EnvFilter, BadFilter> {
     EnvFilter::try_new(text).map_err(|error| BadFilter { origin, problem: error.to_string() })
 }

@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigFile, FileError, Sources};
 
 /// All went well.
 pub const OK: u8 = 0;
@@ -38,6 +39,11 @@ pub const PARTLY: u8 = 3;
 #[derive(Parser)]
 #[command(name = "factline", version, about, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
+    /// The configuration file [default: FACTLINE_CONFIG, else factline/config.toml in the user's configuration
+    /// directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Where records are kept until they are delivered [default: FACTLINE_OUTBOX_DIR, else below the user's
     /// state directory]
     #[arg(long, global = true, value_name = "DIR")]
@@ -61,7 +67,8 @@ Examples:
                                                a recorded session as OTLP JSON lines
   factline outbox status                       what waits for delivery
 
-Where telemetry goes is said with the standard OTEL_* variables. Nothing private is sent by default.
+Where telemetry goes is said in a configuration file, with the standard OTEL_* variables, or with flags.
+Nothing private is sent by default.
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 finished with unreadable input; `tap` exits as its command does.";
 
 #[derive(Subcommand)]
@@ -125,7 +132,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { USAGE } else { OK };
         }
     };
-    let common = Common { outbox: arguments.outbox, filter: arguments.filter };
+    let common = Common { config: arguments.config, outbox: arguments.outbox, filter: arguments.filter };
     match arguments.command {
         Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
@@ -148,18 +155,27 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// What every command may be given.
 struct Common {
+    config: Option<PathBuf>,
     outbox: Option<PathBuf>,
     filter: Option<String>,
 }
 
 impl Common {
-    /// The configuration: environment, then flags. Warnings go to standard error if `loud`.
-    fn config(&self, loud: bool) -> Result<Config, ConfigError> {
-        let vars = |name: &str| match (name, &self.outbox) {
-            ("FACTLINE_OUTBOX_DIR", Some(dir)) => Some(dir.to_string_lossy().into_owned()),
-            _ => std::env::var(name).ok(),
-        };
-        let (config, warnings) = Config::from_env(vars)?;
+    /// What was said: flags, environment, file.
+    fn sources(&self) -> Result<Sources<'static>, FileError> {
+        let vars = |name: &str| std::env::var(name).ok();
+        let file = ConfigFile::find(self.config.as_deref(), vars)?;
+        let outbox = self.outbox.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        Ok(Sources::environment(vars)
+            .with_file(file)
+            .with_flag("--outbox", "FACTLINE_OUTBOX_DIR", outbox)
+            .with_flag("--filter", "FACTLINE_FILTER", self.filter.clone()))
+    }
+
+    /// The configuration. Warnings go to standard error if `loud`.
+    fn config(&self, loud: bool) -> Result<Config, String> {
+        let sources = self.sources().map_err(|error| error.to_string())?;
+        let (config, warnings) = Config::load(&sources).map_err(|error| error.to_string())?;
         if loud {
             for warning in warnings {
                 terminal::warn(&warning.to_string());
@@ -168,14 +184,9 @@ impl Common {
         Ok(config)
     }
 
-    /// The filter: flag, then environment, then `info`.
-    fn filter(&self) -> Result<tracing_subscriber::EnvFilter, filter::BadFilter> {
-        let (text, origin) =
-            match (&self.filter, std::env::var("FACTLINE_FILTER").ok().filter(|it| !it.is_empty())) {
-                (Some(flag), _) => (flag.clone(), "--filter"),
-                (None, Some(variable)) => (variable, "FACTLINE_FILTER"),
-                (None, None) => ("info".to_owned(), "default"),
-            };
-        filter::parse(&text, origin)
+    /// The filter that holds where no destination has its own.
+    fn filter(&self) -> Result<EnvFilter, String> {
+        let sources = self.sources().map_err(|error| error.to_string())?;
+        filter::of(&sources, &["FACTLINE_FILTER"]).map_err(|error| error.to_string())
     }
 }

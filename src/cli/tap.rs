@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, terminal};
+use super::{Common, FAILED, filter, terminal};
 use crate::analytics;
+use crate::config::{Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
@@ -35,7 +36,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
-    let log = Log::open();
+    let sources = common.sources();
+    let log = Log::open(sources.as_ref().ok());
     let recorder = match arguments.record.map(|path| Recorder::create(&path, Transport::Stdio)).transpose() {
         Ok(recorder) => recorder,
         Err(error) => {
@@ -45,8 +47,17 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
     };
     let recording = recorder.as_ref().map(|recorder| recorder.recording().clone());
     log.keep_panics_quiet();
-    let telemetry = start(common, &log);
-    let watched = telemetry.as_ref().map(|_| Watch::new());
+    let started = match &sources {
+        Ok(sources) => start(sources, &log),
+        Err(error) => {
+            log.say(&error.to_string());
+            None
+        }
+    };
+    let (telemetry, watched) = match started {
+        Some((telemetry, watch)) => (Some(telemetry), Some(watch)),
+        None => (None, None),
+    };
     let tap = Tap::new(arguments.command);
     let exit = match (watched, recorder) {
         (Some(watch), Some(recorder)) => tap::run(tap, Both(watch, recorder)),
@@ -77,12 +88,16 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
 }
 
 // Whatever is wrong with telemetry, the command is run.
-fn start(common: &Common, log: &Log) -> Option<Arc<Telemetry>> {
-    let config = common.config(false).map_err(|error| log.say(&error.to_string())).ok()?;
+fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
+    let (config, warnings) = Config::load(sources).map_err(|error| log.say(&error.to_string())).ok()?;
+    for warning in warnings {
+        log.say(&warning.to_string());
+    }
     if config.destinations().is_empty() && config.analytics_sink().is_none() {
         return None;
     }
-    let filter = common.filter().map_err(|error| log.say(&error.to_string())).ok()?;
+    let filter = filter::of(sources, &["FACTLINE_FILTER"]);
+    let filter = filter.map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
     let events = telemetry.analytics_layer().map(|layer| layer.with_filter(analytics::only_facts()));
@@ -94,17 +109,18 @@ fn start(common: &Common, log: &Log) -> Option<Arc<Telemetry>> {
         log.say(&warning);
     }
     telemetry.adopt_in_background();
-    Some(telemetry)
+    let files = config.analytics.read_files.value && telemetry.analytics().is_some();
+    Some((telemetry, Watch::new(files)))
 }
 
 /// The observer behind the relay.
 struct Watch(protocol::Observer);
 
 impl Watch {
-    fn new() -> Self {
+    fn new(files: bool) -> Self {
         let around = std::env::var("TRACEPARENT").ok().and_then(|text| ids::traceparent(&text));
         let link = around.map(|(trace, span, _)| Link { trace, span, relation: Relation::Process });
-        let mut observer = protocol::Observer::new(Capture::NONE).with_process_link(link);
+        let mut observer = protocol::Observer::new(Capture::NONE).with_process_link(link).with_files(files);
         observer.open(1, Transport::Stdio, 0);
         Watch(observer)
     }
@@ -141,9 +157,14 @@ impl Observer for Nobody {
 struct Log(Option<std::fs::File>);
 
 impl Log {
-    fn open() -> Self {
+    // Where the configuration can't be read the variable alone is left to say where that is told.
+    fn open(sources: Option<&Sources<'_>>) -> Self {
         use std::os::unix::fs::OpenOptionsExt as _;
-        let path = std::env::var_os("FACTLINE_LOG").filter(|path| !path.is_empty());
+        let said = sources.and_then(|sources| sources.text(&["FACTLINE_LOG"]));
+        let path = match said {
+            Some((_, text)) => Some(PathBuf::from(text.value)),
+            None => std::env::var_os("FACTLINE_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
+        };
         let open = |path| std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         Log(path.and_then(|path| open(path).ok()))
     }

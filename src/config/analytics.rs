@@ -8,7 +8,7 @@ use super::{Endpoint, Header, Secret, Setting};
 /// The path below the base URL where Codex's own backend takes events.
 pub const ANALYTICS_PATH: &str = "codex/analytics-events/events";
 
-/// What was said about analytics events. Where `enabled` is false nothing else was read.
+/// What was said about analytics events. Where `enabled` is false no destination was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Analytics {
     /// Whether events are made at all (`FACTLINE_ANALYTICS`). By default they are where a destination is
@@ -16,6 +16,23 @@ pub struct Analytics {
     pub enabled: Setting<bool>,
     /// The one destination; a URL wins over a file.
     pub sink: Option<Setting<AnalyticsSink>>,
+    /// Which events are made (`FACTLINE_ANALYTICS_FAMILIES`).
+    pub families: Setting<Families>,
+    /// Which facts they are made of, in EnvFilter syntax (`FACTLINE_ANALYTICS_FILTER`); not read here.
+    pub filter: Option<Setting<String>>,
+    /// Whether files of skills and repositories are read for their hashes (`FACTLINE_ANALYTICS_READ_FILES`).
+    pub read_files: Setting<bool>,
+}
+
+/// Families of events by their names in configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// All of them.
+    All,
+    /// These.
+    Only(Vec<&'static str>),
+    /// All but these.
+    Without(Vec<&'static str>),
 }
 
 /// The kinds of destination for events.

@@ -89,8 +89,8 @@ impl std::error::Error for StartError {
 
 /// Starts the child with pipes for stdin and stdout; all else is as we have it.
 ///
-/// The standard library opens the pipes close-on-exec, gives the child an empty signal mask, and turns its own
-/// ignoring of SIGPIPE back into the default.
+/// The standard library opens the pipes close-on-exec, lets the child inherit our signal mask, which is the one
+/// that we were started with, and turns its own ignoring of SIGPIPE back into the default.
 pub(super) fn start(command: &[OsString]) -> Result<Child, StartError> {
     let Some((program, args)) = command.split_first() else {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });

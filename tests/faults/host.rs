@@ -135,7 +135,8 @@ fn a_queue_that_panics_costs_a_retry_and_no_record() {
     })
     .unwrap();
     let settled = Arc::<AtomicU64>::default();
-    let source = Fragile { left: (0..6).collect(), given: VecDeque::new(), calls: 0, settled: Arc::clone(&settled) };
+    let source =
+        Fragile { left: (0..6).collect(), given: VecDeque::new(), calls: 0, settled: Arc::clone(&settled) };
     let destination = &config.destinations()[0];
     let pace = factline::deliver::Pace {
         first_wait: Duration::from_millis(2),

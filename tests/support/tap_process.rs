@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -50,7 +51,29 @@ pub fn sh(script: &str) -> Vec<String> {
 }
 
 pub fn start(setup: &Setup, command: &[String]) -> Running {
-    start_in(Command::new(std::env::current_exe().unwrap()), setup, command)
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    hears_signals(&mut program);
+    start_in(program, setup, command)
+}
+
+/// Whoever runs the tests may ignore signals (`nohup`, a job in the background) or block them (a runner with
+/// threads of its own), and a process inherits both: the tap is started as from a terminal.
+#[allow(unsafe_code)]
+pub fn hears_signals(program: &mut Command) {
+    let heard = || {
+        // SAFETY: both only change this process, between fork and exec, and may be called there.
+        unsafe {
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { program.pre_exec(heard) };
 }
 
 /// Starts it by way of another program, whose command this is.

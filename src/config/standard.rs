@@ -1,0 +1,117 @@
+//! Variables of the OpenTelemetry specification that mean nothing here, and what to use instead.
+
+use super::env::Env;
+
+const BATCHES: &str = "records are kept in the outbox and leave in batches; its bounds are `outbox.max_bytes` and \
+                       `outbox.max_age`";
+const LIMITS: &str = "attributes come from a table and are bounded there; nothing is cut by number or length";
+
+/// Names, and the sentence that follows "not supported: ". Source of the names: OpenTelemetry specification 1.60,
+/// "Environment Variable Specification", and "OpenTelemetry Protocol Exporter".
+pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
+    (
+        &["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"],
+        "factline has a file of its own, named with `--config` or `FACTLINE_CONFIG`; the other variables hold",
+    ),
+    (&["OTEL_ENTITIES"], "use `OTEL_RESOURCE_ATTRIBUTES`"),
+    (&["OTEL_LOG_LEVEL"], "`FACTLINE_LOG` names a file in which `tap` says what is wrong"),
+    (
+        &[
+            "OTEL_BSP_SCHEDULE_DELAY",
+            "OTEL_BSP_EXPORT_TIMEOUT",
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            "OTEL_BLRP_SCHEDULE_DELAY",
+            "OTEL_BLRP_EXPORT_TIMEOUT",
+            "OTEL_BLRP_MAX_QUEUE_SIZE",
+            "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+        ],
+        BATCHES,
+    ),
+    (
+        &[
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_SPAN_EVENT_COUNT_LIMIT",
+            "OTEL_SPAN_LINK_COUNT_LIMIT",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+        ],
+        LIMITS,
+    ),
+    (
+        &["OTEL_EXPORTER_ZIPKIN_ENDPOINT", "OTEL_EXPORTER_ZIPKIN_TIMEOUT"],
+        "send OTLP to a collector, which has an exporter for Zipkin",
+    ),
+    (
+        &["OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT"],
+        "send OTLP to Prometheus itself or to a collector",
+    ),
+    (
+        &["OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"],
+        "there is one form of each name here",
+    ),
+    (
+        &[
+            "OTEL_EXPORTER_OTLP_INSECURE",
+            "OTEL_EXPORTER_OTLP_LOGS_INSECURE",
+            "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
+        ],
+        "the endpoint says it, with `http://` or `https://`",
+    ),
+    (
+        &[
+            "OTEL_METRICS_EXPORTER",
+            "OTEL_METRICS_EXEMPLAR_FILTER",
+            "OTEL_METRIC_EXPORT_INTERVAL",
+            "OTEL_METRIC_EXPORT_TIMEOUT",
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+            "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+            "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+            "OTEL_EXPORTER_OTLP_METRICS_INSECURE",
+            "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
+            "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        ],
+        "no metrics are sent yet; a collector makes them of spans (spanmetrics)",
+    ),
+    (&["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"], "no content is captured yet"),
+    (&["TRACESTATE", "BAGGAGE"], "only `TRACEPARENT` is read, for a link"),
+];
+
+impl Env<'_> {
+    /// Warns of what is set and means nothing.
+    pub(super) fn standard(&mut self) {
+        for (names, instead) in UNSUPPORTED {
+            for name in *names {
+                if self.text(name).is_some() {
+                    self.warn(name, format!("not supported: {}", instead.replace('`', "")));
+                }
+            }
+        }
+        for name in ["OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"] {
+            let Some(text) = self.text(name) else { continue };
+            // These two sample everything, which is what happens.
+            let all = ["always_on", "parentbased_always_on"];
+            if name.ends_with("ARG") || !all.contains(&text.value.trim().to_ascii_lowercase().as_str()) {
+                self.warn(name, "not supported: every turn is sent; a collector can sample (tail_sampling)");
+            }
+        }
+        let propagators = self.text("OTEL_PROPAGATORS");
+        for name in propagators.iter().flat_map(|text| text.value.split(',')).map(str::trim) {
+            let known = ["tracecontext", "baggage", "none", ""];
+            if !known.contains(&name.to_ascii_lowercase().as_str()) {
+                let message = format!("{} is not supported: W3C trace context is read", name.escape_debug());
+                self.warn("OTEL_PROPAGATORS", message);
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The one table of settings. The file's keys, the variables, what `factline doctor` shows and
+//! `docs/configuration.md` come from it.
+//!
+//! **A new setting**: add a row to [`TABLE`], read it where its neighbours are read (`env*.rs`, by the variable's
+//! name, or by the key where it has none; the file's value arrives there in the form that the variable has), and
+//! run `cargo run --example configuration > docs/configuration.md`.
+
+use super::Signal;
+use super::kind::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Row {
+    /// The key in the file, with its table. `*` stands for each signal; `otlp.x` is also `logs.x`, `traces.x`, ...
+    pub key: &'static str,
+    /// The variable, `*` as in the key; empty where there is none.
+    pub variable: &'static str,
+    /// The flag of the command line; empty where there is none.
+    pub flag: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds when nobody says anything, in words.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn row(
+    key: &'static str,
+    variable: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Row {
+    Row { key, variable, flag: "", kind, default, doc }
+}
+
+impl Row {
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = flag;
+        self
+    }
+}
+
+const MS: u64 = 1;
+const SECOND: u64 = 1_000 * MS;
+const HOUR: u64 = 3_600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+const TIMEOUT: Kind = Kind::Duration { least: MS, most: HOUR };
+
+/// Every setting.
+pub const TABLE: &[Row] = &[
+    row("disabled", "OTEL_SDK_DISABLED", Kind::Bool, "false", "No telemetry at all; `tap` only relays."),
+    row(
+        "filter",
+        "FACTLINE_FILTER",
+        Kind::Filter,
+        "info",
+        "Which facts become logs and spans, in `EnvFilter` syntax.",
+    )
+    .flag("--filter"),
+    row(
+        "log",
+        "FACTLINE_LOG",
+        Kind::Path,
+        "none",
+        "A file in which `tap` says what is wrong with telemetry.",
+    ),
+    // The resource.
+    row("resource.service_name", "OTEL_SERVICE_NAME", Kind::Text, "codex-app-server", "`service.name`."),
+    row(
+        "resource.attributes",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        Kind::Pairs,
+        "none",
+        "Further attributes of the resource.",
+    ),
+    // Where each signal goes.
+    row(
+        "*.exporter",
+        "OTEL_*_EXPORTER",
+        Kind::Choice(&["otlp", "files", "none"]),
+        "`otlp` where an endpoint is named, else `files`",
+        "Where the signal goes.",
+    ),
+    row("*.filter", "FACTLINE_*_FILTER", Kind::Filter, "`filter`", "Which facts the signal is made of."),
+    row(
+        "files.dir",
+        "FACTLINE_FILES_DIR",
+        Kind::Path,
+        "`otlp` beside the outbox",
+        "Where OTLP JSON lines are written.",
+    ),
+    // OTLP: `otlp.x` for all signals, `logs.x` and so on for one.
+    row(
+        "otlp.endpoint",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        Kind::Url,
+        "http://localhost:4318",
+        "The collector. In `otlp` a base, to which `v1/logs` and so on are appended; a signal's own is used as it is.",
+    ),
+    row(
+        "otlp.protocol",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        Kind::Choice(&["http/protobuf"]),
+        "http/protobuf",
+        "How OTLP travels.",
+    ),
+    row("otlp.headers", "OTEL_EXPORTER_OTLP_HEADERS", Kind::Headers, "none", "Headers of every request."),
+    row(
+        "otlp.timeout",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        TIMEOUT,
+        "10s",
+        "The time one export may take, answer included.",
+    ),
+    row(
+        "otlp.compression",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        Kind::Choice(&["none", "gzip"]),
+        "none",
+        "How requests are compressed.",
+    ),
+    // The outbox.
+    row(
+        "outbox.dir",
+        "FACTLINE_OUTBOX_DIR",
+        Kind::Path,
+        "`factline/outbox` below the user's state directory",
+        "Where records are kept until they are delivered.",
+    )
+    .flag("--outbox"),
+    row(
+        "outbox.accept",
+        "FACTLINE_OUTBOX_ACCEPT",
+        Kind::Choice(&["ring", "write", "sync"]),
+        "ring",
+        "What has happened to a record when it counts as accepted: it is in the mapped ring, in a file, or synced.",
+    ),
+    row(
+        "outbox.sync_interval",
+        "FACTLINE_OUTBOX_SYNC_INTERVAL",
+        Kind::Duration { least: 0, most: HOUR },
+        "100ms",
+        "The longest time that an accepted record stays without `fdatasync`.",
+    ),
+    row(
+        "outbox.max_bytes",
+        "FACTLINE_OUTBOX_MAX_BYTES",
+        Kind::Size { least: 64 << 20, most: 1 << 50 },
+        "1GiB",
+        "Bound for the whole directory, all processes together.",
+    ),
+    row(
+        "outbox.max_age",
+        "FACTLINE_OUTBOX_MAX_AGE",
+        Kind::Duration { least: SECOND, most: 3650 * DAY },
+        "7d",
+        "What is older is dropped and counted.",
+    ),
+    row(
+        "outbox.ring_bytes",
+        "FACTLINE_OUTBOX_RING_BYTES",
+        Kind::Size { least: 64 << 10, most: 1 << 30 },
+        "8MiB",
+        "Size of the accept ring.",
+    ),
+    row(
+        "outbox.when_full",
+        "FACTLINE_OUTBOX_WHEN_FULL",
+        Kind::Choice(&["drop-oldest", "block"]),
+        "drop-oldest",
+        "What gives way at `max_bytes`: the oldest records, counted as lost, or whoever emits, who then waits. `tap` \
+         relays on in both cases.",
+    ),
+    // Analytics events.
+    row(
+        "analytics.enabled",
+        "FACTLINE_ANALYTICS",
+        Kind::Bool,
+        "true where a URL or a file is named",
+        "Whether events are made at all. Off means that no code of it runs.",
+    ),
+    row(
+        "analytics.url",
+        "FACTLINE_ANALYTICS_URL",
+        Kind::Url,
+        "none",
+        "Base URL of a backend; events are posted to `{base}/{path}`.",
+    ),
+    row(
+        "analytics.file",
+        "FACTLINE_ANALYTICS_FILE",
+        Kind::Path,
+        "none",
+        "Instead: a file that gets one event per line.",
+    ),
+    row(
+        "analytics.families",
+        "FACTLINE_ANALYTICS_FAMILIES",
+        Kind::Names(&[
+            "thread",
+            "turn",
+            "tool",
+            "review",
+            "goal",
+            "capability",
+            "plugin",
+            "diff",
+            "onboarding",
+        ]),
+        "all",
+        "The families of events that are made; with `-` in front of names, all but those.",
+    ),
+    row(
+        "analytics.filter",
+        "FACTLINE_ANALYTICS_FILTER",
+        Kind::Filter,
+        "debug",
+        "Which facts events are made of. An event misses what a fact that is filtered out would have told it.",
+    ),
+    row(
+        "analytics.read_files",
+        "FACTLINE_ANALYTICS_READ_FILES",
+        Kind::Bool,
+        "false",
+        "Read skill files and repositories' settings to hash what they are called; the paths and texts themselves stay \
+         here.",
+    ),
+    row(
+        "analytics.path",
+        "FACTLINE_ANALYTICS_PATH",
+        Kind::Text,
+        "codex/analytics-events/events",
+        "Path below the base URL.",
+    ),
+    row(
+        "analytics.form",
+        "FACTLINE_ANALYTICS_FORM",
+        Kind::Choice(&["events", "array", "lines"]),
+        "events",
+        "A request's body: `{\"events\":[...]}`, `[...]`, or an event per line.",
+    ),
+    row(
+        "analytics.headers",
+        "FACTLINE_ANALYTICS_HEADERS",
+        Kind::Headers,
+        "none",
+        "Further headers of every request.",
+    ),
+    row("analytics.timeout", "FACTLINE_ANALYTICS_TIMEOUT", TIMEOUT, "10s", "The time a request may take."),
+    row("analytics.token", "FACTLINE_ANALYTICS_TOKEN", Kind::Secret, "none", "The bearer token itself."),
+    row(
+        "analytics.token_file",
+        "FACTLINE_ANALYTICS_TOKEN_FILE",
+        Kind::Path,
+        "none",
+        "A file that holds the token, read again when it is refused.",
+    ),
+    row(
+        "analytics.token_command",
+        "FACTLINE_ANALYTICS_TOKEN_COMMAND",
+        Kind::Words,
+        "none",
+        "A program that prints the token, run again when it is refused; no shell.",
+    ),
+    row(
+        "analytics.account_id",
+        "FACTLINE_ANALYTICS_ACCOUNT_ID",
+        Kind::Secret,
+        "none",
+        "`chatgpt-account-id` of every request.",
+    ),
+];
+
+/// A setting by the names that it really has: one for each signal.
+#[derive(Debug)]
+pub struct Entry {
+    /// The key in the file.
+    pub key: String,
+    /// The variable; empty where there is none.
+    pub variable: String,
+    /// What the table says.
+    pub row: &'static Row,
+}
+
+/// The table with each signal's names.
+pub fn entries() -> Vec<Entry> {
+    let mut all = Vec::new();
+    for row in TABLE {
+        if !row.key.starts_with("*.") {
+            all.push(Entry { key: row.key.to_owned(), variable: row.variable.to_owned(), row });
+        }
+        let (key, variable) = of_signal(row);
+        if key.is_empty() {
+            continue;
+        }
+        for signal in Signal::ALL {
+            let upper = signal.name().to_ascii_uppercase();
+            all.push(Entry {
+                key: key.replacen('*', signal.name(), 1),
+                variable: variable.replacen('*', &upper, 1),
+                row,
+            });
+        }
+    }
+    all
+}
+
+/// The names of a setting of one signal, with `*` for it; empty for what is not said per signal.
+pub(super) fn of_signal(row: &Row) -> (String, String) {
+    const OTLP: &str = "OTEL_EXPORTER_OTLP_";
+    match row.key.strip_prefix("otlp.") {
+        Some(what) => {
+            let variable = row.variable.strip_prefix(OTLP).map(|what| format!("{OTLP}*_{what}"));
+            (format!("*.{what}"), variable.unwrap_or_default())
+        }
+        None if row.key.starts_with("*.") => (row.key.to_owned(), row.variable.to_owned()),
+        None => Default::default(),
+    }
+}
