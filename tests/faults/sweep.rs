@@ -123,7 +123,7 @@ fn killed_at_any_call_to_the_system_it_opens_again_at_once_and_has_all_that_was_
                 }
                 hold(&log, dir.path(), &running, &what, kills % 8 == 0, false);
                 kills += 1;
-                number += step(if *call == "mmap" { 40 } else { 6 });
+                number += step(if *call == "mmap" { 25 } else { 3 });
             }
         }
     }
@@ -164,8 +164,10 @@ fn whichever_call_to_the_system_fails_nothing_is_lost_without_being_counted() {
                     break;
                 }
                 let (status, errors) = running.wait();
-                // Refused at the opening is said and loses nothing.
-                assert!(status.success() || status.code() == Some(9), "{what}: {status} {errors}");
+                // Refused at the opening is said and loses nothing. The frame that the tests run in writes too, and
+                // minds that it can't.
+                let refused = status.code() == Some(9) || call == "write" && status.code() == Some(101);
+                assert!(status.success() || refused, "{what}: {status} {errors}");
                 // What can't be written may go by policy, but is counted.
                 lost += hold(&log, dir.path(), &running, &what, faults % 8 == 0, true).1;
                 faults += 1;

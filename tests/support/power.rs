@@ -118,7 +118,8 @@ impl Traced {
         // The numbers behind the string.
         let numbers = || {
             let rest = arguments.rsplit_once('"').map_or(arguments, |(_, rest)| rest);
-            rest.trim_end_matches(')')
+            rest.trim_end()
+                .trim_end_matches(')')
                 .split(',')
                 .filter_map(|word| word.trim().parse::<u64>().ok())
                 .collect::<Vec<_>>()
