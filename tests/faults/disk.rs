@@ -15,7 +15,7 @@ use crate::{Small, number, seed, strace};
 fn append(outbox: &Outbox, n: u64) {
     let payload = payload((1, n));
     let queue = outbox.queue("logs").unwrap();
-    let records = [Record { queue, time_ns: 1, content: n % 4 == 0, payload: &payload }];
+    let records = [Record { queue, time_ns: 1, content: n.is_multiple_of(4), payload: &payload }];
     outbox.append(Transaction { records: &records, ..Default::default() }).unwrap();
 }
 
@@ -175,7 +175,8 @@ fn a_disk_that_takes_two_seconds_to_sync_does_not_slow_the_relay() {
     let dir = tempfile::tempdir().unwrap();
     let factline = factline(dir.path());
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]);
+    let trace = dir.path().join("trace");
+    strace.args(["-f", "-qq", "-o"]).arg(&trace).args(["-e", "trace=fdatasync,fsync"]);
     strace.args(["-e", "inject=fdatasync,fsync:delay_exit=2000000"]).arg(factline.get_program());
     for (name, value) in factline.get_envs() {
         match value {
@@ -205,6 +206,7 @@ fn a_disk_that_takes_two_seconds_to_sync_does_not_slow_the_relay() {
     }
     drop(input);
     tap.wait().unwrap();
+    assert!(std::fs::read_to_string(&trace).unwrap().contains("(DELAYED)"), "no sync was slow");
     took.sort_unstable();
     let p99 = took[took.len() * 99 / 100];
     println!(
@@ -223,7 +225,8 @@ fn emitters_do_not_wait_for_a_disk_that_stalls_while_the_ring_has_room() {
     }
     let (log, dir) = (Log::start(), tempfile::tempdir().unwrap());
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=pwrite64"]);
+    let trace = dir.path().join("trace");
+    strace.args(["-f", "-qq", "-o"]).arg(&trace).args(["-e", "trace=pwrite64"]);
     strace
         .args(["-e", "inject=pwrite64:delay_enter=2000000:when=4..5"])
         .arg(std::env::current_exe().unwrap());
@@ -238,6 +241,7 @@ fn emitters_do_not_wait_for_a_disk_that_stalls_while_the_ring_has_room() {
     let mut running = log.emit_by(strace, &dir.path().join("outbox"), &emitter);
     let (status, errors) = running.wait();
     assert!(status.success(), "{errors}");
+    assert!(std::fs::read_to_string(&trace).unwrap().contains("(DELAYED)"), "nothing stalled");
     let took = log.told(running.writer, "microseconds");
     println!("an append while the disk stalls for 2 s, in microseconds: {took}");
     assert!(took["p99"].as_u64().unwrap() < 1000, "{took}");

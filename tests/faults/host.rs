@@ -99,7 +99,7 @@ struct Fragile {
 impl Source for Fragile {
     fn next(&mut self, _: usize, _: usize) -> io::Result<Option<Batch>> {
         self.calls += 1;
-        assert!(self.calls % 2 == 0, "as told");
+        assert!(self.calls.is_multiple_of(2), "as told");
         let Some(number) = self.left.pop() else { return Ok(None) };
         self.given.push_back(number);
         let bytes = payload((1, number));
@@ -108,7 +108,7 @@ impl Source for Fragile {
 
     fn settle(&mut self, batch: &Batch, settled: Settled) -> io::Result<()> {
         self.calls += 1;
-        assert!(self.calls % 3 != 0, "as told");
+        assert!(!self.calls.is_multiple_of(3), "as told");
         assert_eq!(settled.delivered as usize, batch.len());
         self.given.pop_front();
         self.settled.fetch_add(settled.delivered, Ordering::Relaxed);

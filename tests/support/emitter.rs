@@ -352,7 +352,7 @@ fn emit(
     let mut due = Instant::now();
     for n in 0..number("count") {
         let payload = payload((writer, n));
-        let records = [Record { queue, time_ns: 1 + n, content: n % 5 == 0, payload: &payload }];
+        let records = [Record { queue, time_ns: 1 + n, content: n.is_multiple_of(5), payload: &payload }];
         let began = Instant::now();
         match outbox.append(Transaction { records: &records, ..Default::default() }) {
             Ok(()) | Err(Refused::NotYetSafe) => {}

@@ -134,7 +134,7 @@ fn answer_all(ledger: &Ledger, mood: &AtomicU8, count: &AtomicU64, mut stream: T
             }
             Mood::Breaks => {
                 // Half of the time it was kept, and only the word about it is lost.
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     ledger.received(&records, 0);
                 }
                 let half = b"HTTP/1.1 200 OK\r\nconte";

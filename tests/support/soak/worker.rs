@@ -52,7 +52,7 @@ pub fn work() -> Result<(), Box<dyn Error>> {
         let body = Some(AnyValue { value: Some(Value::StringValue(body((worker, number)))) });
         let record = LogRecord { body, time_unix_nano: now_ns(), ..Default::default() };
         let payload = [&[0x12][..], &record.encode_length_delimited_to_vec()].concat();
-        let content = number % 4 == 0;
+        let content = number % 4 == 1;
         let records = [Record { queue, time_ns: record.time_unix_nano, content, payload: &payload }];
         match outbox.append(Transaction { records: &records, ..Default::default() }) {
             Ok(()) | Err(Refused::NotYetSafe) => writeln!(said, "{number}")?,
