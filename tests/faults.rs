@@ -18,6 +18,8 @@ mod ledger;
 mod program;
 #[path = "support/received.rs"]
 mod received;
+#[path = "support/watched.rs"]
+mod watched;
 
 #[path = "faults/crash.rs"]
 mod crash;
