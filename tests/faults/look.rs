@@ -109,10 +109,10 @@ fn damage_is_told_with_file_and_offset_and_the_rest_is_shown_and_delivered() {
 fn everything_can_be_looked_at_while_processes_work_and_purge_leaves_them_alone() {
     let (log, dir) = (Log::start(), tempfile::tempdir().unwrap());
     killed(&log, dir.path(), 100);
-    let emitter = Emitter { settle: true, pace: Duration::from_micros(200), ..Emitter::default() };
+    let emitter = Emitter { settle: true, pace: Duration::from_millis(2), ..Emitter::default() };
     let mut running = log.emit(&dir.path().join("outbox"), &emitter);
     log.until("records", |said| said.accepted.get(&running.writer).is_some_and(|n| *n > 50));
-    for _ in 0..5 {
+    for _ in 0..3 {
         for arguments in [&["show"][..], &["show", "--dead"], &["check"], &["status"]] {
             let (code, text) = said(&outbox(dir.path(), arguments));
             assert_eq!(code, Some(0), "{arguments:?}: {text}");
