@@ -22,7 +22,7 @@ impl Sources<'_> {
     pub fn shown(&self) -> Vec<Shown> {
         let each = entries().iter().map(|entry| {
             let name = if entry.variable.is_empty() { &entry.key } else { &entry.variable };
-            let mut said = self.said(&[name.clone()]).into_iter().map(|said| said.text);
+            let mut said = self.said(std::slice::from_ref(name)).into_iter().map(|said| said.text);
             match said.next() {
                 None => Shown {
                     key: entry.key.clone(),
