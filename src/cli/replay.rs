@@ -19,7 +19,8 @@ use super::tree::Tree;
 use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
 use crate::analytics::{self, AnalyticsLayer, Families, Limits, Lines};
 use crate::fact::Capture;
-use crate::jsonl::{JsonLines, private_file};
+use crate::jsonl::{JsonLines, Written, private_file};
+use crate::metrics::{self, Metrics, Settings};
 use crate::otel::{self, OtelLayer, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::Telemetry;
@@ -31,13 +32,13 @@ A transcript is what `factline tap --record` writes. With --otlp-file or --analy
 outbox, and the same transcript gives the same bytes each time; without them, records go where the OTEL_* variables say.
 
 Examples:
-  factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
+  factline replay --otlp-file out session.jsonl    # logs.jsonl, traces.jsonl and metrics.jsonl in out
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
   factline replay --show --otlp-file out session.jsonl    # and a waterfall in the terminal
   factline replay --analytics-file events.jsonl session.jsonl    # one analytics event a line
   factline replay --otlp-file out - < session.jsonl")]
 pub(super) struct Arguments {
-    /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
+    /// Write logs.jsonl, traces.jsonl and metrics.jsonl into this directory, and send nothing
     #[arg(long, value_name = "DIR")]
     otlp_file: Option<PathBuf>,
 
@@ -80,8 +81,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         }
         // The layers are made for each transcript: one recorded process knows nothing of another.
         let Ok(filter) = common.filter() else { break };
+        let resource = output.resource();
+        let measures = output.metrics(resource.clone());
         let subscriber = tracing_subscriber::registry()
-            .with(output.layer(keeper.as_ref()).map(|layer| layer.with_filter(filter)))
+            .with(output.layer(keeper.as_ref(), resource.clone()).map(|layer| layer.with_filter(filter)))
+            .with(measures.as_ref().map(|metrics| metrics.layer().with_filter(metrics::only_used())))
             .with(output.events().map(|layer| layer.with_filter(analytics::only_facts())));
         let outcome = tracing::subscriber::with_default(subscriber, || {
             let opened = match path.as_os_str() == "-" {
@@ -96,6 +100,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             })
         });
         progress.end();
+        if let Some(metrics) = measures {
+            metrics.stop();
+        }
         match outcome {
             Ok(replayed) => sum.add(path, &replayed),
             Err(error) => {
@@ -119,6 +126,7 @@ struct Sum {
     failed: u64,
     logs: Option<u64>,
     spans: Option<u64>,
+    collections: Option<u64>,
     delivered: Option<u64>,
     waiting: Option<bool>,
     #[serde(skip)]
@@ -170,17 +178,30 @@ impl Output {
         Ok(output)
     }
 
-    fn layer(&self, keeper: Option<&Keeper>) -> Option<OtelLayer> {
+    // One recorded process; files know nothing but the transcript.
+    fn resource(&self) -> Resource {
         let recorded = || Resource::new("codex-app-server");
+        self.delivery.as_ref().map_or_else(recorded, Telemetry::resource)
+    }
+
+    fn layer(&self, keeper: Option<&Keeper>, resource: Resource) -> Option<OtelLayer> {
         match (&self.files, &self.delivery, keeper) {
-            (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), recorded())),
-            (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), recorded())),
-            (None, Some(telemetry), Some(keeper)) => {
-                Some(keeper.layer(telemetry.sink(), telemetry.resource()))
-            }
-            (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), telemetry.resource())),
-            (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, recorded())),
+            (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), resource)),
+            (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), resource)),
+            (None, Some(telemetry), Some(keeper)) => Some(keeper.layer(telemetry.sink(), resource)),
+            (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), resource)),
+            (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, resource)),
             (None, None, None) => None,
+        }
+    }
+
+    fn metrics(&self, resource: Resource) -> Option<Metrics> {
+        match (&self.files, &self.delivery) {
+            (Some((files, _)), _) => {
+                Some(Metrics::replaying(Arc::clone(files) as Arc<dyn Sink>, resource, Settings::default()))
+            }
+            (None, Some(telemetry)) => telemetry.replayed_metrics(resource),
+            (None, None) => None,
         }
     }
 
@@ -199,9 +220,12 @@ impl Output {
         let mut broken = false;
         if let Some((files, dir)) = &self.files {
             match files.finish() {
-                Ok((logs, spans)) => {
-                    (sum.logs, sum.spans) = (Some(logs), Some(spans));
-                    places.push(format!("{logs} log records and {spans} spans are in {}", dir.display()));
+                Ok(Written { logs, spans, collections }) => {
+                    (sum.logs, sum.spans, sum.collections) = (Some(logs), Some(spans), Some(collections));
+                    places.push(format!(
+                        "{logs} log records, {spans} spans and {collections} collections of metrics are in {}",
+                        dir.display()
+                    ));
                 }
                 Err(error) => {
                     terminal::error(&unwritable(dir, "--otlp-file", &error));

@@ -12,6 +12,7 @@ use super::{Common, FAILED, filter, terminal};
 use crate::analytics;
 use crate::config::{Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
+use crate::metrics;
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
 use crate::telemetry::Telemetry;
@@ -101,7 +102,11 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
     let events = telemetry.analytics_layer().map(|layer| layer.with_filter(analytics::only_facts()));
-    let subscriber = tracing_subscriber::registry().with(telemetry.layer().with_filter(filter)).with(events);
+    let measures = telemetry.metrics_layer().map(|layer| layer.with_filter(metrics::only_used()));
+    let subscriber = tracing_subscriber::registry()
+        .with(telemetry.layer().with_filter(filter))
+        .with(measures)
+        .with(events);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return None;
     }

@@ -202,6 +202,12 @@ impl Outbox {
         Counters { accepted, accepted_bytes, written, delivered, lost, refused }
     }
 
+    /// Bytes of the ring that are in use, and how many it has; none without a ring.
+    pub fn ring(&self) -> (u64, u64) {
+        let gate = lock(&self.0.core.gate);
+        (gate.ring.as_ref().map_or(0, Ring::used), self.0.core.ring_capacity)
+    }
+
     /// What an operator should know (no ring, a lane that can't be adopted), each said once. This module
     /// prints and traces nothing: it must never feed on itself.
     pub fn warnings(&self) -> Vec<String> {
