@@ -137,6 +137,11 @@ impl Telemetry {
             .with_metrics(self.queues(Signal::Metrics))
     }
 
+    /// The resource of this process, with its `service.instance.id`.
+    pub fn own_resource(&self) -> Resource {
+        self.own.clone()
+    }
+
     /// A resource like that of this process, with a `service.instance.id` of its own each time: for a recorded one.
     pub fn resource(&self) -> Resource {
         self.resource.clone().with("service.instance.id", &instance_id())

@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use serde_json::Value;
 
+use super::filter::BadFilter;
+use super::layers::{self, Layers};
 use super::shown::Keeper;
 use super::stdin::Stdin;
 use super::terminal::{self, Look};
 use super::tree::Tree;
 use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
-use crate::analytics::{self, AnalyticsLayer, Families, Limits, Lines};
+use crate::analytics::{AnalyticsLayer, Families, Limits, Lines};
+use crate::config::Sources;
 use crate::fact::Capture;
 use crate::jsonl::{JsonLines, Written, private_file};
-use crate::metrics::{self, Metrics, Settings};
-use crate::otel::{self, OtelLayer, Resource, Sink};
+use crate::metrics::{Metrics, Settings};
+use crate::otel::{self, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::Telemetry;
 use crate::transcript::Transcript;
@@ -65,7 +67,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let stopped = stop_on_signals();
-    if let Err(error) = common.filter() {
+    let sources = match common.sources() {
+        Ok(sources) => sources,
+        Err(error) => return failed(&error.to_string()),
+    };
+    if let Err(error) = layers::check(&sources) {
         return failed(&error.to_string());
     }
     let keeper = arguments.show.then(Keeper::default);
@@ -80,13 +86,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             break;
         }
         // The layers are made for each transcript: one recorded process knows nothing of another.
-        let Ok(filter) = common.filter() else { break };
         let resource = output.resource();
         let measures = output.metrics(resource.clone());
-        let subscriber = tracing_subscriber::registry()
-            .with(output.layer(keeper.as_ref(), resource.clone()).map(|layer| layer.with_filter(filter)))
-            .with(measures.as_ref().map(|metrics| metrics.layer().with_filter(metrics::only_used())))
-            .with(output.events().map(|layer| layer.with_filter(analytics::only_facts())));
+        let (Ok(mut all), Ok(events), Ok(measured)) = (
+            output.layers(&sources, keeper.as_ref(), resource),
+            layers::events(&sources, output.events()),
+            layers::metrics(&sources, measures.as_ref().map(Metrics::layer)),
+        ) else {
+            break;
+        };
+        all.extend(events);
+        all.extend(measured);
+        let subscriber = tracing_subscriber::registry().with(all);
         let outcome = tracing::subscriber::with_default(subscriber, || {
             let opened = match path.as_os_str() == "-" {
                 true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
@@ -184,14 +195,23 @@ impl Output {
         self.delivery.as_ref().map_or_else(recorded, Telemetry::resource)
     }
 
-    fn layer(&self, keeper: Option<&Keeper>, resource: Resource) -> Option<OtelLayer> {
+    fn layers(
+        &self,
+        sources: &Sources<'_>,
+        keeper: Option<&Keeper>,
+        resource: Resource,
+    ) -> Result<Layers, BadFilter> {
         match (&self.files, &self.delivery, keeper) {
-            (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), resource)),
-            (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), resource)),
-            (None, Some(telemetry), Some(keeper)) => Some(keeper.layer(telemetry.sink(), resource)),
-            (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), resource)),
-            (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, resource)),
-            (None, None, None) => None,
+            (Some((files, _)), _, Some(keeper)) => {
+                layers::telemetry(sources, keeper.watch(Arc::clone(files)), resource)
+            }
+            (Some((files, _)), _, None) => layers::telemetry(sources, Arc::clone(files), resource),
+            (None, Some(telemetry), Some(keeper)) => {
+                layers::telemetry(sources, keeper.watch(telemetry.sink()), resource)
+            }
+            (None, Some(telemetry), None) => layers::telemetry(sources, telemetry.sink(), resource),
+            (None, None, Some(keeper)) => layers::telemetry(sources, keeper.watch(Nowhere), resource),
+            (None, None, None) => Ok(Layers::new()),
         }
     }
 
@@ -338,6 +358,7 @@ fn unwritable(path: &Path, flag: &str, error: &io::Error) -> String {
 }
 
 /// For who only wants to see.
+#[derive(Clone)]
 struct Nowhere;
 
 impl Sink for Nowhere {

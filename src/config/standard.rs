@@ -55,15 +55,6 @@ pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
         &["OTEL_SEMCONV_STABILITY_OPT_IN", "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"],
         "there is one form of each name here",
     ),
-    (
-        &[
-            "OTEL_EXPORTER_OTLP_INSECURE",
-            "OTEL_EXPORTER_OTLP_LOGS_INSECURE",
-            "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
-            "OTEL_EXPORTER_OTLP_METRICS_INSECURE",
-        ],
-        "the endpoint says it, with `http://` or `https://`",
-    ),
     (&["OTEL_METRIC_EXPORT_TIMEOUT"], "metrics leave through the outbox, which waits for nothing"),
     (
         &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
