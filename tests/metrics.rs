@@ -148,15 +148,15 @@ fn durations_are_those_of_the_spans() {
         let metrics = last(&path);
         let otlp = recorded::otlp(&path, Capture::NONE, "info");
         let spans = otlp.spans.lock().unwrap();
-        for (metric, operation) in
-            [("gen_ai.invoke_agent.duration", "invoke_agent"), ("gen_ai.execute_tool.duration", "execute_tool")]
-        {
-            let of = spans.iter().filter(|span| {
-                text(&span.attributes, "gen_ai.operation.name").as_deref() == Some(operation)
-            });
-            let lengths: Vec<f64> = of
-                .map(|span| (span.end_time_unix_nano - span.start_time_unix_nano) as f64 / 1e9)
-                .collect();
+        for (metric, operation) in [
+            ("gen_ai.invoke_agent.duration", "invoke_agent"),
+            ("gen_ai.execute_tool.duration", "execute_tool"),
+        ] {
+            let of = spans
+                .iter()
+                .filter(|span| text(&span.attributes, "gen_ai.operation.name").as_deref() == Some(operation));
+            let lengths: Vec<f64> =
+                of.map(|span| (span.end_time_unix_nano - span.start_time_unix_nano) as f64 / 1e9).collect();
             let points = points(&metrics, metric);
             let count: u64 = points.iter().map(|point| point.count).sum();
             let seconds: f64 = points.iter().map(|point| point.value).sum();
@@ -170,12 +170,22 @@ fn durations_are_those_of_the_spans() {
 fn names_units_and_dimensions_are_the_tables_and_none_is_an_id() {
     // From Codex's own export, codex-rs/otel/src/metrics/names.rs: the same name with another shape would spoil both.
     let theirs = [
-        "codex.thread.started", "codex.turn.token_usage", "codex.turn.e2e_duration_ms",
-        "codex.turn.ttft.duration_ms", "codex.tool.call", "codex.tool.call.duration_ms", "codex.api_request",
-        "codex.api_request.duration_ms", "codex.hooks.run", "codex.hooks.run.duration_ms",
+        "codex.thread.started",
+        "codex.turn.token_usage",
+        "codex.turn.e2e_duration_ms",
+        "codex.turn.ttft.duration_ms",
+        "codex.tool.call",
+        "codex.tool.call.duration_ms",
+        "codex.api_request",
+        "codex.api_request.duration_ms",
+        "codex.hooks.run",
+        "codex.hooks.run.duration_ms",
     ];
     let prefixes = [
-        "codex.sse_event", "codex.websocket.", "codex.guardian.review", "codex.plugins.startup_sync",
+        "codex.sse_event",
+        "codex.websocket.",
+        "codex.guardian.review",
+        "codex.plugins.startup_sync",
         "codex.thread.skills.",
     ];
     let known: BTreeSet<&str> = ATTRIBUTES.iter().map(|(key, _)| *key).collect();
@@ -197,7 +207,12 @@ fn names_units_and_dimensions_are_the_tables_and_none_is_an_id() {
             for point in points(std::slice::from_ref(&metric), of.name) {
                 assert!(point.start <= point.time && point.start > 0, "{name}: {}", of.name);
                 for attribute in &point.attributes {
-                    assert!(of.attributes.contains(&&*attribute.key), "{name}: {} {}", of.name, attribute.key);
+                    assert!(
+                        of.attributes.contains(&&*attribute.key),
+                        "{name}: {} {}",
+                        of.name,
+                        attribute.key
+                    );
                     let value = point.text(&attribute.key);
                     assert!(!ids.contains(&value), "{name}: {} is an id", attribute.key);
                 }
@@ -398,7 +413,9 @@ fn a_replay_into_files_gives_the_same_bytes_and_nothing_of_the_pipeline() {
     let around = Surroundings::new();
     let session = around.session();
     let read = |dir: &str| {
-        around.run(["replay", "--otlp-file", dir, session.to_str().unwrap()]).must(0, &["collections of metrics"]);
+        around
+            .run(["replay", "--otlp-file", dir, session.to_str().unwrap()])
+            .must(0, &["collections of metrics"]);
         std::fs::read_to_string(around.path(dir).join("metrics.jsonl")).unwrap()
     };
     let (one, two) = (read("one"), read("two"));

@@ -34,7 +34,7 @@ pub const USAGE: u8 = 2;
 /// It finished, but part of the input could not be read.
 pub const PARTLY: u8 = 3;
 
-/// The flight recorder for coding agents: what happens in an app server as OpenTelemetry logs and traces.
+/// The flight recorder for coding agents: what happens in an app server as OpenTelemetry logs, traces and metrics.
 #[derive(Parser)]
 #[command(name = "factline", version, about, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {

@@ -68,7 +68,16 @@ impl Sum {
 
     fn columns(&self) -> [u64; 8] {
         let total = self.input.saturating_add(self.output);
-        [self.turns, self.failed, self.interrupted, self.input, self.cached, self.output, self.reasoning, total]
+        [
+            self.turns,
+            self.failed,
+            self.interrupted,
+            self.input,
+            self.cached,
+            self.output,
+            self.reasoning,
+            total,
+        ]
     }
 
     fn json(&self) -> Value {
@@ -121,9 +130,8 @@ impl Report {
     }
 
     pub fn table(&self) -> String {
-        let mut rows: Vec<Vec<String>> = vec![
-            std::iter::once(self.by.name()).chain(COLUMNS).map(str::to_owned).collect(),
-        ];
+        let mut rows: Vec<Vec<String>> =
+            vec![std::iter::once(self.by.name()).chain(COLUMNS).map(str::to_owned).collect()];
         let row = |key: &str, sum: &Sum| {
             std::iter::once(printable(key).replace('\n', " "))
                 .chain(sum.columns().into_iter().map(thousands))
