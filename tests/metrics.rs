@@ -139,7 +139,7 @@ fn every_recorded_session_is_counted_as_its_transcript_says() {
         assert_eq!(running, 0.0, "{name}: nothing runs any more");
         turns += said.turns.len();
     }
-    assert!(turns > 200, "the sessions were not read: {turns}");
+    assert!(turns > 150, "the sessions were not read: {turns}");
 }
 
 #[test]

@@ -81,8 +81,13 @@ impl Session {
         let mut asked: HashMap<(u64, String), String> = HashMap::new();
         let mut opted_out = BTreeSet::new();
         for line in std::fs::read_to_string(path).unwrap().lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let (message, conn) = (&line["msg"], line["conn"].as_u64().unwrap_or(0));
+            // A line of the malformed session holds half a character: no message.
+            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+            let conn = line["conn"].as_u64().unwrap_or(0);
+            let message = &match line["msg"].is_null() {
+                true => on_the_wire(path, &line, conn),
+                false => line["msg"].clone(),
+            };
             if !message.is_object() {
                 continue;
             }
@@ -186,4 +191,17 @@ impl Session {
         session.ids.remove("");
         session
     }
+}
+
+/// A long message is in the recorded bytes alone.
+fn on_the_wire(transcript: &Path, line: &Value, conn: u64) -> Value {
+    let (Some(off), Some(len), Some(dir)) =
+        (line["off"].as_u64(), line["len"].as_u64(), line["dir"].as_str())
+    else {
+        return Value::Null;
+    };
+    let name = if conn > 1 { format!("{dir}.{conn}.raw") } else { format!("{dir}.raw") };
+    let bytes = std::fs::read(transcript.with_file_name(name)).unwrap_or_default();
+    let part = bytes.get(off as usize..(off + len) as usize).unwrap_or_default();
+    serde_json::from_slice(part).unwrap_or(Value::Null)
 }
