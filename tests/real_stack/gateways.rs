@@ -58,7 +58,8 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     let files = ["gateway.yaml", "gateway-sampling.yaml"];
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     replay(dir.path(), gateway.http, &sessions());
-    let logs = Received { logs: sent.logs.clone(), spans: Vec::new() };
+    let mut logs = sent.clone();
+    logs.spans.clear();
     let before = arrived(&[&end], &logs).remove(0);
     let spans = traces.values().flatten().count();
     until("the gateway holds all spans", || {
@@ -72,7 +73,9 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     // What it had decided but not delivered yet waits on disk.
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     let spans: usize = kept.iter().map(|id| traces[*id].len()).sum();
-    arrived(&[&end], &Received { spans: sent.spans[..spans].to_vec(), logs: sent.logs.clone() });
+    let mut decided = sent.clone();
+    decided.spans.truncate(spans);
+    arrived(&[&end], &decided);
     drop(gateway);
     let (status, said) = end.program.end();
     assert!(status.success(), "{status}\n{said}");
@@ -158,7 +161,8 @@ fn a_gateway_hands_on_every_field_and_counts_what_it_saw() {
     got.without_resource_attribute("service.instance.id");
     crate::received::assert_same("log records, left sent, right arrived", &sent.logs, &got.logs);
     crate::received::assert_same("spans, left sent, right arrived", &sent.spans, &got.spans);
-    let spans = Received { spans: sent.spans.clone(), logs: Vec::new() };
+    let mut spans = sent.clone();
+    spans.logs.clear();
     let mut got = arrived(&[&second], &spans).remove(0);
     got.empty_is_absent();
     got.without_resource_attribute("service.instance.id");
