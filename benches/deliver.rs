@@ -290,13 +290,13 @@ fn held_back(records: u64, exported: &AtomicU64, emit: impl Fn(u64)) {
 }
 
 fn peer(signal: &str, protocol: &str, port: &str, records: u64) {
-    // tonic's channel lives on a runtime.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let _inside = (protocol == "grpc").then(|| runtime.enter());
+    // tonic's channel lives on a runtime, which runs until the process ends.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    let _inside = (protocol == "grpc").then(|| {
+        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle.enter()
+    });
     let exported = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&exported);
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");

@@ -220,10 +220,10 @@ fn a_collector_that_reads_or_answers_a_byte_at_a_time_holds_up_itself_alone() {
                 if !reads_slowly {
                     read_request(&mut stream);
                 }
-                let (mut answer, mut some) =
+                let (answer, mut some) =
                     (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".iter().cycle(), [0; 10]);
                 // Until the other side has enough of it.
-                while let Some(byte) = answer.next() {
+                for byte in answer {
                     std::thread::park_timeout(Duration::from_millis(100));
                     let gone = match reads_slowly {
                         true => !matches!(stream.read(&mut some), Ok(1..)),
