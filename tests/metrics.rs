@@ -4,6 +4,10 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "metrics/live.rs"]
+mod live;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/raw.rs"]
 mod raw;
 #[path = "support/recorded.rs"]
