@@ -18,6 +18,7 @@ mod outbox;
 mod page;
 mod pairs;
 mod quantity;
+mod row;
 mod secret;
 mod shown;
 mod sources;
@@ -35,10 +36,11 @@ pub use kind::Kind;
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub(crate) use pairs::printed_headers;
+pub use row::{Entry, Row, entries};
 pub use secret::Secret;
 pub use shown::Shown;
 pub use sources::Sources;
-pub use table::{Entry, Row, TABLE, entries};
+pub use table::TABLE;
 
 use env::Env;
 
