@@ -90,6 +90,12 @@ filter = "info,factline::hook=off"
 endpoint = "https://traces.example/in"
 timeout = 250
 
+[metrics]
+interval = "30s"
+temporality = "delta"
+tokens = "both"
+exemplars = "always_off"
+
 [outbox]
 dir = "box"
 accept = "sync"
@@ -126,10 +132,13 @@ fn everything_can_be_said_in_the_file() {
         config.resource_attributes.value,
         [attribute("deployment", "dev"), attribute("team.name", "a,b=c")]
     );
-    let [logs, traces] = &config.signals[..] else { panic!("{:?}", config.signals) };
+    let [logs, traces, _] = &config.signals[..] else { panic!("{:?}", config.signals) };
     assert_eq!(logs.exporter.value, Exporter::Files);
     assert_eq!(logs.filter.as_ref().unwrap().value, "info,factline::hook=off");
-    assert_eq!(urls(&config), ["/home/ada/otlp/logs.jsonl", "https://traces.example/in"]);
+    assert_eq!(
+        urls(&config),
+        ["/home/ada/otlp/logs.jsonl", "https://traces.example/in", "https://collector.example/v1/metrics"]
+    );
     assert_eq!(traces.timeout.value, Duration::from_millis(250));
     assert_eq!(logs.timeout.value, Duration::from_secs(2));
     assert_eq!(traces.compression.value, Compression::Gzip);
@@ -189,11 +198,11 @@ fn a_general_variable_wins_over_a_signals_own_key() {
     let text = "[logs]\nendpoint = \"https://logs.example/in\"\n[traces]\nexporter = \"none\"\n";
     let (config, warnings) =
         load(&written(text), &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")]).unwrap();
-    assert_eq!(urls(&config), ["http://localhost:4318/v1/logs"]);
+    assert_eq!(urls(&config), ["http://localhost:4318/v1/logs", "http://localhost:4318/v1/metrics"]);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].to_string().contains("not used for traces, because"), "{warnings:?}");
     let config = good(text, &[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://localhost:1/x")]);
-    assert_eq!(urls(&config), ["http://localhost:1/x"]);
+    assert_eq!(urls(&config)[0], "http://localhost:1/x");
 }
 
 #[test]
