@@ -73,7 +73,7 @@ fn every_query_of_every_panel_has_an_answer() {
     let end = Collector::into_files(&program, &dir.path().join("end"));
     let broker = ("KAFKA", local(kafka.port));
     let files = ["agent.yaml", "agent-to-kafka.yaml"];
-    let agent = Collector::start(&program, &files, &dir.path().join("agent"), &[broker.clone()]);
+    let agent = Collector::start(&program, &files, &dir.path().join("agent"), std::slice::from_ref(&broker));
     let mut settings = end.as_back_end();
     settings.retain(|(name, _)| *name != "METRICS_OTLP");
     settings.extend([

@@ -34,7 +34,7 @@ fn the_cost_of_each_stage() {
     let records = TIMES * (once.logs.len() + once.spans.len());
     let broker = ("KAFKA", local(kafka.port));
     let files = ["agent.yaml", "agent-to-kafka.yaml"];
-    let agent = Collector::start(&program, &files, &dir.path().join("agent"), &[broker.clone()]);
+    let agent = Collector::start(&program, &files, &dir.path().join("agent"), std::slice::from_ref(&broker));
     let before = cpu(&agent);
     let since = Instant::now();
     replay(dir.path(), agent.http, &all);
