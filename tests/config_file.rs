@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use factline::config::{
-    Accept, AnalyticsSink, Compression, Config, ConfigError, ConfigFile, Destination, Exporter, Families,
-    FileError, Origin, Sources, Token, Warning, WhenFull, entries, page,
+    Accept, AnalyticsSink, Compression, Config, ConfigError, ConfigFile, Exporter, Families, FileError,
+    Origin, Signal, Sources, Temporality, Token, TokenNames, Warning, WhenFull, entries, page,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -55,7 +55,8 @@ fn mistakes(text: &str) -> Vec<String> {
 }
 
 fn urls(config: &Config) -> Vec<String> {
-    config.destinations().iter().map(Destination::shown).collect()
+    let logs_and_traces = config.destinations().into_iter().filter(|it| it.signal != Signal::Metrics);
+    logs_and_traces.map(|it| it.shown()).collect()
 }
 
 const ALL: &str = r#"
@@ -89,6 +90,12 @@ filter = "info,factline::hook=off"
 [traces]
 endpoint = "https://traces.example/in"
 timeout = 250
+
+[metrics]
+interval = "15s"
+temporality = "delta"
+tokens = "1.41"
+exemplars = "always_off"
 
 [outbox]
 dir = "box"
@@ -126,7 +133,7 @@ fn everything_can_be_said_in_the_file() {
         config.resource_attributes.value,
         [attribute("deployment", "dev"), attribute("team.name", "a,b=c")]
     );
-    let [logs, traces] = &config.signals[..] else { panic!("{:?}", config.signals) };
+    let [logs, traces, _] = &config.signals[..] else { panic!("{:?}", config.signals) };
     assert_eq!(logs.exporter.value, Exporter::Files);
     assert_eq!(logs.filter.as_ref().unwrap().value, "info,factline::hook=off");
     assert_eq!(urls(&config), ["/home/ada/otlp/logs.jsonl", "https://traces.example/in"]);
@@ -140,6 +147,9 @@ fn everything_can_be_said_in_the_file() {
     let sent: Vec<_> =
         traces.headers.value.iter().map(|header| (header.name.as_str(), header.value.expose())).collect();
     assert_eq!(sent, [("authorization", "Bearer a=b, c%20"), ("x-tenant", "t")], "as it stands there");
+    let metrics = &config.metrics;
+    assert_eq!((metrics.interval.value, metrics.exemplars.value), (Duration::from_secs(15), false));
+    assert_eq!((metrics.temporality.value, metrics.tokens.value), (Temporality::Delta, TokenNames::Old));
     let outbox = &config.outbox;
     assert_eq!(config.outbox_dir.value, dir.join("box"));
     assert_eq!((outbox.accept.value, outbox.when_full.value), (Accept::Sync, WhenFull::Block));
