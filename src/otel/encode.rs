@@ -75,6 +75,18 @@ pub(super) fn text(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
     bytes(out, 0x0a, value.as_bytes());
 }
 
+/// Appends an attribute that is a text of 16 hexadecimal digits.
+pub(super) fn hex(out: &mut Vec<u8>, tag: u8, name: &str, value: u64) {
+    let mut digits = [0; 16];
+    for (place, byte) in digits.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+        for (digit, half) in place.iter_mut().zip([byte >> 4, byte & 15]) {
+            *digit = if half < 10 { b'0' + half } else { b'a' - 10 + half };
+        }
+    }
+    key(out, tag, name, sized(digits.len()));
+    bytes(out, 0x0a, &digits);
+}
+
 /// Appends an attribute that is true or false.
 pub(super) fn flag(out: &mut Vec<u8>, tag: u8, name: &str, value: bool) {
     key(out, tag, name, 2);
@@ -137,11 +149,16 @@ pub(super) fn begin_record(out: &mut Vec<u8>) {
 pub(super) fn complete_record(out: &mut [u8]) -> &[u8] {
     let length = (out.len() - PREFIX) as u64;
     let start = PREFIX - 1 - varint_len(length);
-    let mut prefix = Vec::with_capacity(PREFIX);
-    prefix.push(0x12);
-    varint(&mut prefix, length);
     if let Some(place) = out.get_mut(start..PREFIX) {
-        place.copy_from_slice(&prefix);
+        let mut left = length;
+        for byte in place.iter_mut().skip(1) {
+            *byte = left as u8 | 0x80;
+            left >>= 7;
+        }
+        place[0] = 0x12;
+        if let Some(last) = place.last_mut() {
+            *last &= 0x7f;
+        }
     }
     out.get(start..).unwrap_or_default()
 }
@@ -163,6 +180,7 @@ mod tests {
         unsigned(&mut out, LOG_ATTRIBUTE, "unsigned", 5);
         unsigned(&mut out, LOG_ATTRIBUTE, "large", u64::MAX);
         number(&mut out, LOG_ATTRIBUTE, "number", 1.5);
+        hex(&mut out, LOG_ATTRIBUTE, "hex", 0x0123_4567_89ab_cdef);
         list(&mut out, LOG_ATTRIBUTE, "list", &["a".into(), String::new(), "c".repeat(300)]);
         let record = complete_record(&mut out).to_vec();
         let scope = ScopeLogs::decode(&record[..]).unwrap();
@@ -176,6 +194,7 @@ mod tests {
         assert_eq!(value("unsigned"), Value::IntValue(5));
         assert_eq!(value("large"), Value::StringValue(u64::MAX.to_string()));
         assert_eq!(value("number"), Value::DoubleValue(1.5));
+        assert_eq!(value("hex"), Value::StringValue("0123456789abcdef".into()));
         let Value::ArrayValue(list) = value("list") else { panic!("no list") };
         let texts: Vec<_> = list.values.into_iter().map(|v| v.value.unwrap()).collect();
         assert_eq!(texts[1], Value::StringValue(String::new()));

@@ -11,14 +11,15 @@ use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::encode::{self, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::known::known;
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::record::Visited;
 use super::resource::{Header, Resource};
 use super::sink::{Accepted, Signal, Sink};
 use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
-use crate::fact::{Entry, Starts, entry, span_start};
+use crate::fact::{Starts, span_start};
 
 /// Writes facts as OTLP log records and spans to a [`Sink`].
 ///
@@ -26,7 +27,7 @@ use crate::fact::{Entry, Starts, entry, span_start};
 pub struct OtelLayer {
     sink: Box<dyn Sink>,
     resource: Mutex<Resource>,
-    equal: Mutex<Equal>,
+    equal: Equal,
     pool: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -58,22 +59,14 @@ impl OtelLayer {
         OtelLayer {
             sink: Box::new(sink),
             resource: Mutex::new(resource),
-            equal: Mutex::new(Equal::default()),
+            equal: Equal::default(),
             pool: Mutex::new(Vec::new()),
         }
     }
 
-    fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
-        if !metadata.target().starts_with("factline::") {
-            return None;
-        }
-        entry(metadata.name()).filter(|entry| entry.exported && entry.target == metadata.target())
-    }
-
     fn uid(&self, event: &str, ids: u64, time: u64) -> u64 {
         let first = uid(event, ids, time, 0);
-        let mut equal = self.equal.lock().unwrap_or_else(PoisonError::into_inner);
-        match equal.occurrence(first) {
+        match self.equal.occurrence(first) {
             0 => first,
             occurrence => uid(event, ids, time, occurrence),
         }
@@ -117,28 +110,24 @@ impl OtelLayer {
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let Some(entry) = Self::entry(metadata) else { return };
-        BUFFERS.with_borrow_mut(|[attributes, record, _]| {
-            attributes.clear();
-            let mut visited = Visited::new(entry, LOG_ATTRIBUTE, attributes);
+        let Some(entry) = known(metadata) else { return };
+        BUFFERS.with_borrow_mut(|[record, ..]| {
+            encode::begin_record(record);
+            let mut visited = Visited::new(entry, LOG_ATTRIBUTE, record);
             event.record(&mut visited);
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
-            let place = (visited.trace != 0).then_some((visited.trace, visited.span));
-            let log = Log {
-                event: entry.name,
-                time,
-                observed,
-                severity: severity(*metadata.level()),
-                attributes: [attributes, &[]],
-                uid: self.uid(entry.name, ids, time),
-            };
-            let written = log.write(place, record);
-            self.sink.accept(Accepted { begin: None, end: None, records: &[(Signal::Logs, time, written)] });
+            let (content, place) = (visited.content, (visited.trace, visited.span));
+            let severity = severity(*metadata.level());
+            let log =
+                Log { event: entry.name, time, observed, severity, uid: self.uid(entry.name, ids, time) };
+            let written = log.complete(place, record);
+            let records = &[(Signal::Logs, time, written)];
+            self.sink.accept(Accepted { begin: None, end: None, content, records });
         });
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let Some(entry) = Self::entry(attributes.metadata()) else { return };
+        let Some(entry) = known(attributes.metadata()) else { return };
         if entry.name == ConnectionStart::ENTRY.name
             && let Some((_, Fact::ConnectionStart(start))) = span_start(attributes)
         {
@@ -153,19 +142,15 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
+            let content = open.content;
             let Some(event) = entry.lasting.as_ref().and_then(|lasting| lasting.start_event) else {
-                return self.sink.accept(Accepted { begin, end: None, records: &[] });
+                return self.sink.accept(Accepted { begin, end: None, content, records: &[] });
             };
-            let log = Log {
-                event,
-                time: open.time,
-                observed,
-                severity: severity(entry.level),
-                attributes: [open.attributes.get(..started).unwrap_or_default(), &[]],
-                uid: self.uid(event, open.ids, open.time),
-            };
-            let written = open.log(&log, record);
-            self.sink.accept(Accepted { begin, end: None, records: &[(Signal::Logs, open.time, written)] });
+            let uid = self.uid(event, open.ids, open.time);
+            let log = Log { event, time: open.time, observed, severity: severity(entry.level), uid };
+            let said = [open.attributes.get(..started).unwrap_or_default(), &[]];
+            let records = &[(Signal::Logs, open.time, open.log(&log, said, record))];
+            self.sink.accept(Accepted { begin, end: None, content, records });
         });
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(open);
@@ -183,6 +168,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             let Some(time) = visited.end else { return };
             let (observed, start, parent, failed) =
                 (visited.end_observed, visited.start, visited.end_parent, visited.failed);
+            open.content |= visited.content;
             let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
             let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
             let end = Ending { time, observed, start, parent, failed, attributes, uid };

@@ -4,6 +4,7 @@
 //! length included, so that a batch is a header and records one after the other (see [`Header`]).
 
 mod encode;
+mod known;
 mod layer;
 mod open;
 mod record;

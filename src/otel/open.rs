@@ -1,7 +1,7 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
 use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
-use super::record::{Visited, shown_key};
+use super::record::Visited;
 use super::sink::{Accepted, Signal};
 use crate::fact::{Entry, Link, entry};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
@@ -22,6 +22,8 @@ pub(super) struct OpenSpan {
     pub attributes: Vec<u8>,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
+    /// Whether there is anything of the class content.
+    pub content: bool,
     pub ended: bool,
 }
 
@@ -41,17 +43,13 @@ pub(super) struct Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(entry: &'static Entry, visited: Visited<'_>) -> Self {
+    pub fn new(entry: &'static Entry, mut visited: Visited<'_>) -> Self {
         let lasting = entry.lasting.as_ref();
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
         for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
             encode::text(visited.out, SPAN_ATTRIBUTE, key, value);
         }
-        let shown = lasting.map_or(entry.name, |lasting| lasting.shown);
-        let name = match shown_key(shown) {
-            Some(key) => shown.replace(&format!("{{{key}}}"), &visited.shown).trim_end().to_owned(),
-            None => shown.to_owned(),
-        };
+        let name = visited.take_name();
         OpenSpan {
             entry,
             trace: visited.trace,
@@ -64,6 +62,7 @@ impl OpenSpan {
             links: visited.links,
             attributes: std::mem::take(visited.out),
             keys_end,
+            content: visited.content,
             ended: false,
         }
     }
@@ -116,15 +115,17 @@ impl OpenSpan {
         encode::complete_record(out)
     }
 
-    /// Writes a log record about the span into `out`.
-    pub fn log<'o>(&self, log: &Log<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        log.write(Some((self.trace, self.span)), out)
+    /// Writes a log record about the span into `out`; `said` are attributes of the span.
+    pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::begin_record(out);
+        said.into_iter().for_each(|attributes| encode::retag(out, attributes, LOG_ATTRIBUTE));
+        log.complete((self.trace, self.span), out)
     }
 
     /// What is stored so that it can be finished after a crash.
     ///
     /// Layout, little-endian: version (1), length and bytes of the entry's name (u8), trace (u128), span, parent,
-    /// time, ids (u64), remote (u8), then as u32 length and bytes: name, links as text, and attributes;
+    /// time, ids (u64), flags (u8: 1 remote, 2 content), then as u32 length and bytes: name, links as text, and attributes;
     /// last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
@@ -135,7 +136,7 @@ impl OpenSpan {
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.push(u8::from(self.remote));
+        out.push(u8::from(self.remote) | u8::from(self.content) << 1);
         let links: Vec<String> = self
             .links
             .iter()
@@ -159,7 +160,7 @@ impl OpenSpan {
         entry.lasting.as_ref()?;
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
-        let remote = rest.take(1)? == [1];
+        let flags = *rest.take(1)?.first()?;
         let name = String::from_utf8(rest.sized()?.to_vec()).ok()?;
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
         let attributes = rest.sized()?.to_vec();
@@ -169,13 +170,14 @@ impl OpenSpan {
             trace,
             span,
             parent,
-            remote,
+            remote: flags & 1 != 0,
             time,
             ids,
             name,
             links,
             attributes,
             keys_end,
+            content: flags & 2 != 0,
             ended: false,
         })
     }
@@ -196,33 +198,23 @@ impl OpenSpan {
     }
 }
 
-/// A log record in the making.
+/// What a log record says besides its attributes.
 #[derive(Debug)]
-pub(super) struct Log<'b> {
+pub(super) struct Log {
     pub event: &'static str,
     pub time: u64,
     pub observed: u64,
     pub severity: u8,
-    /// Attributes with any tag, in groups.
-    pub attributes: [&'b [u8]; 2],
     pub uid: u64,
 }
 
-impl Log<'_> {
-    /// Writes an OTLP `LogRecord` into `out`.
-    pub fn write<'o>(&self, place: Option<(u128, u64)>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        encode::begin_record(out);
+impl Log {
+    /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
+    pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::hex(out, LOG_ATTRIBUTE, "log.record.uid", self.uid);
         encode::fixed64(out, 0x09, self.time);
         out.extend_from_slice(&[0x10, self.severity]);
-        for group in self.attributes {
-            if group.first() == Some(&LOG_ATTRIBUTE) {
-                out.extend_from_slice(group);
-            } else {
-                encode::retag(out, group, LOG_ATTRIBUTE);
-            }
-        }
-        encode::text(out, LOG_ATTRIBUTE, "log.record.uid", &format!("{:016x}", self.uid));
-        if let Some((trace, span)) = place {
+        if trace != 0 {
             encode::fixed32(out, 0x45, 1);
             encode::bytes(out, 0x4a, &trace.to_be_bytes());
             if span != 0 {
@@ -283,8 +275,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
-                    let record =
-                        |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
+                    let (time_ns, content) = (*time_ns, accepted.content);
+                    let record = move |queue: &Queue| Record { queue: *queue, time_ns, content, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();
@@ -306,17 +298,17 @@ pub(super) fn with_records<R>(
     let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
     let Some(event) = event else {
         let records = [(Signal::Traces, end.time, span)];
-        return hand_over(Accepted { begin: None, end: Some(open.key()), records: &records });
+        let content = open.content;
+        return hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records });
     };
     let log = Log {
         event,
         time: end.time,
         observed: end.observed,
         severity: if end.failed { 13 } else { 9 },
-        attributes: [open.keys(), end.attributes],
         uid: end.uid,
     };
-    let log = open.log(&log, log_buffer);
+    let log = open.log(&log, [open.keys(), end.attributes], log_buffer);
     let records = [(Signal::Logs, end.time, log), (Signal::Traces, end.time, span)];
-    hand_over(Accepted { begin: None, end: Some(open.key()), records: &records })
+    hand_over(Accepted { begin: None, end: Some(open.key()), content: open.content, records: &records })
 }

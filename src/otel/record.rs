@@ -19,8 +19,12 @@ pub(super) struct Visited<'b> {
     pub out: &'b mut Vec<u8>,
     /// Where in `out` the fields begin that the record at the end does not repeat.
     pub keys_end: Option<usize>,
-    /// The value that the span's name shows.
-    pub shown: String,
+    /// The span's name, of what lasts.
+    pub name: String,
+    /// What the name begins with, and the key of the value behind it.
+    shown: Option<(&'static str, &'static str)>,
+    /// Whether there is anything of the class content.
+    pub content: bool,
     /// A hash of every identifier.
     pub ids: u64,
     /// Whether there is an `error.type`.
@@ -47,12 +51,16 @@ enum Place {
 
 impl<'b> Visited<'b> {
     pub fn new(entry: &'static Entry, tag: u8, out: &'b mut Vec<u8>) -> Self {
+        let shown = entry.lasting.as_ref().map_or("", |lasting| lasting.shown).split_once('{');
+        let shown = shown.and_then(|(before, rest)| Some((before, rest.strip_suffix('}')?)));
         Visited {
             entry,
             tag,
             out,
             keys_end: None,
-            shown: String::new(),
+            name: String::new(),
+            shown,
+            content: false,
             ids: 0,
             failed: false,
             time: 0,
@@ -81,15 +89,29 @@ impl<'b> Visited<'b> {
             {
                 self.keys_end = Some(self.out.len());
             }
-            return Place::Attribute(info);
+            return self.attribute(info);
         }
         let at = at - fields.len();
         if at < ENDING {
             return Place::End(at);
         }
         match self.entry.lasting.as_ref().and_then(|lasting| lasting.end_fields.get(at - ENDING)) {
-            Some(info) => Place::Attribute(info),
+            Some(info) => self.attribute(info),
             None => Place::Unknown,
+        }
+    }
+
+    fn attribute(&mut self, info: &'static FieldInfo) -> Place {
+        self.content |= matches!(info.class, Class::Content(_));
+        Place::Attribute(info)
+    }
+
+    /// The span's name: what it begins with where nothing said what it shows.
+    pub fn take_name(&mut self) -> String {
+        match self.shown {
+            Some((before, _)) if self.name.is_empty() => before.trim_end().to_owned(),
+            Some(_) => std::mem::take(&mut self.name),
+            None => self.entry.lasting.as_ref().map_or(self.entry.name, |lasting| lasting.shown).to_owned(),
         }
     }
 
@@ -149,10 +171,8 @@ impl Visit for Visited<'_> {
         if let Place::Attribute(info) = self.place(field) {
             self.identify(info, value.as_bytes());
             self.failed |= info.key == "error.type";
-            if let Some(lasting) = &self.entry.lasting
-                && shown_key(lasting.shown) == Some(info.key)
-            {
-                value.clone_into(&mut self.shown);
+            if let Some((before, _)) = self.shown.filter(|(_, key)| *key == info.key) {
+                self.name = [before, value].concat().trim_end().to_owned();
             }
             encode::text(self.out, self.tag, info.key, value);
         }
@@ -168,9 +188,4 @@ impl Visit for Visited<'_> {
             _ => {}
         }
     }
-}
-
-/// The key in `name {key}`.
-pub(super) fn shown_key(shown: &str) -> Option<&str> {
-    shown.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'))
 }

@@ -86,8 +86,9 @@ impl Outbox {
             return;
         }
         let mut items = Items::header(queue.0, bytes);
-        if core.rings(bundle::encoded_len(&items) as u64) {
-            core.put_in_ring(&mut items);
+        let len = bundle::encoded_len(&items);
+        if core.rings(len) {
+            core.put_in_ring(&mut items, len);
         } else if let Some(Past::Refused(e)) = core.past_ring(&mut items) {
             core.warn(format!("a header of {} bytes was not taken: {e}", bytes.len()));
         }
@@ -106,9 +107,11 @@ impl Outbox {
                 return Err(refused);
             }
         };
-        let len = bundle::encoded_len(&items) as u64;
+        let len = bundle::encoded_len(&items);
         let written = if core.rings(len) {
-            core.put_in_ring(&mut items).ok_or(Refused::Closed)?;
+            if !core.put_in_ring(&mut items, len) {
+                return Err(Refused::Closed);
+            }
             match core.settings.accept {
                 Accept::Ring => return Ok(()),
                 Accept::Write | Accept::Sync => core.drain(),
@@ -243,7 +246,7 @@ impl Core {
         warnings: Vec<String>,
     ) -> Self {
         let gate = Mutex::new(Gate::new(ring, settings.queues.len()));
-        let ring_capacity = lock(&gate).ring.as_ref().map_or(0, |r| r.capacity() as u64);
+        let ring_capacity = lock(&gate).ring.as_ref().map_or(0, Ring::capacity);
         Self {
             settings,
             lane,
@@ -260,8 +263,8 @@ impl Core {
     }
 
     /// Whether a transaction of `len` encoded bytes goes through the ring.
-    fn rings(&self, len: u64) -> bool {
-        len + 64 <= self.ring_capacity / 2
+    fn rings(&self, len: usize) -> bool {
+        len as u64 + 64 <= self.ring_capacity / 2
     }
 
     fn warn(&self, warning: String) {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::bounds;
@@ -19,8 +19,6 @@ use super::ring::Ring;
 use super::settings::{Settings, WhenFull};
 use super::store::{self, Store};
 
-/// Copied under the gate's lock at once: some 10 us.
-const BITE: usize = 64 << 10;
 /// Gathered before it is written: few system calls, and still in the processor's cache.
 const ROUND: u64 = 256 << 10;
 /// So often at most it is made sure that nobody removed the files: some 20 us each time.
@@ -132,10 +130,10 @@ impl Gate {
         self.last_start
     }
 
-    fn drop_oldest(&mut self, items: &[Item<'_>], tally: &Tally) {
+    fn drop_oldest(&mut self, len: usize, tally: &Tally) {
         let Some(ring) = &mut self.ring else { return };
         let (dropped, headers, mut records) = (&mut self.dropped, &mut self.dropped_headers, 0);
-        ring.make_room(items, |item| {
+        ring.make_room(len, |item| {
             if item.kind == kind::HEADER {
                 headers.insert(item.queue, item.payload[0].to_vec());
             } else {
@@ -152,7 +150,7 @@ impl Gate {
     }
 
     pub(crate) fn is_half_full(&self) -> bool {
-        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() as u64 / 2)
+        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() / 2)
     }
 
     /// Whether the writer has to be called: it sleeps, or has to hurry.
@@ -165,46 +163,51 @@ impl Gate {
 }
 
 impl Core {
-    /// Puts a transaction into the ring and returns its position; waits or drops as the policy says.
-    /// `None`: closed.
-    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>]) -> Option<u64> {
+    /// Puts a transaction of `len` encoded bytes into the ring; waits or drops as the policy says.
+    /// False: closed.
+    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], len: usize) -> bool {
         let mut gate = lock(&self.gate);
         let mut waited = Duration::ZERO;
-        loop {
+        let at = loop {
             if gate.closed {
                 gate.refused += 1;
-                return None;
+                return false;
             }
-            if gate.ring.as_ref().is_some_and(|r| r.fits(items)) {
-                break;
+            if let Some(at) = gate.ring.as_ref().and_then(|ring| ring.room(len)) {
+                break at;
             }
-            gate = self.find_room(gate, items, &mut waited);
-        }
+            gate = self.find_room(gate, len, &mut waited);
+        };
         gate.number(items);
-        let gate_mut = &mut *gate;
-        let ring = gate_mut.ring.as_mut()?;
-        ring.append(items);
-        let position = ring.head();
+        if let Some(ring) = &mut gate.ring {
+            ring.put(at, items, len);
+        }
         let call = gate.must_call();
         drop(gate);
         if call {
             self.work.notify_one();
         }
-        Some(position)
+        true
     }
 
     fn find_room<'a>(
         &'a self,
         mut gate: MutexGuard<'a, Gate>,
-        items: &[Item<'_>],
+        len: usize,
         waited: &mut Duration,
     ) -> MutexGuard<'a, Gate> {
         if gate.stuck {
+            if gate.ring.as_ref().is_some_and(Ring::is_held) {
+                // A drain copies right now, for some 100 us at most; only then it is known what may go.
+                drop(gate);
+                std::thread::yield_now();
+                return lock(&self.gate);
+            }
             if self.settings.when_full == WhenFull::DropOldest {
-                gate.drop_oldest(items, &self.tally);
+                gate.drop_oldest(len, &self.tally);
                 return gate;
             }
-            return self.room.wait(gate).unwrap_or_else(std::sync::PoisonError::into_inner);
+            return self.room.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
         drop(gate);
         // Nobody else is at it: the emitter does it itself, which is quicker than calling somebody.
@@ -213,12 +216,12 @@ impl Core {
             return lock(&self.gate);
         }
         let gate = lock(&self.gate);
-        if gate.closed || gate.stuck || gate.ring.as_ref().is_none_or(|r| r.fits(items)) {
+        if gate.closed || gate.stuck || gate.ring.as_ref().is_none_or(|r| r.room(len).is_some()) {
             return gate;
         }
         let began = Instant::now();
         let (mut gate, result) =
-            self.room.wait_timeout(gate, PATIENCE).unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.room.wait_timeout(gate, PATIENCE).unwrap_or_else(PoisonError::into_inner);
         *waited += began.elapsed();
         if result.timed_out() && *waited >= PATIENCE {
             gate.stuck = true;
@@ -232,39 +235,9 @@ impl Core {
     }
 
     pub(crate) fn drain_held(&self, store: &mut Store) -> io::Result<()> {
-        let mut bites = std::mem::take(&mut store.scratch);
-        let drained = self.drain_with(store, &mut bites);
-        store.scratch = bites;
-        drained
-    }
-
-    fn drain_with(&self, store: &mut Store, bites: &mut Vec<u8>) -> io::Result<()> {
         loop {
             // What an earlier round could not write goes first, alone, so that memory stays bounded.
-            let left_over = store.pending_bytes() > 0;
-            while !left_over && store.pending_bytes() < ROUND {
-                bites.clear();
-                let (dropped, headers) = {
-                    let mut gate = lock(&self.gate);
-                    let dropped =
-                        (std::mem::take(&mut gate.dropped), std::mem::take(&mut gate.dropped_headers));
-                    if let Some(ring) = &mut gate.ring {
-                        ring.take(bites, BITE);
-                    }
-                    dropped
-                };
-                // All of what was dropped is older than what was just taken.
-                for (queue, (sequence, count)) in dropped {
-                    store.lost(queue, sequence, count);
-                }
-                for (queue, header) in headers {
-                    store.set_header(queue, &header);
-                }
-                if bites.is_empty() {
-                    break;
-                }
-                store.apply_all(bites);
-            }
+            while store.pending_bytes() == 0 && self.gather(store) {}
             if store.pending_bytes() == 0 {
                 let mut gate = lock(&self.gate);
                 gate.behind = false;
@@ -286,6 +259,35 @@ impl Core {
             *lock(&self.drains) += 1;
             self.drained.notify_all();
         }
+    }
+
+    /// Adds one round of what the ring holds to the store. Emitters go on meanwhile: the lock is only held to
+    /// say what is read. False: there was nothing.
+    fn gather(&self, store: &mut Store) -> bool {
+        let (dropped, headers, window) = {
+            let mut gate = lock(&self.gate);
+            let (dropped, headers) =
+                (std::mem::take(&mut gate.dropped), std::mem::take(&mut gate.dropped_headers));
+            (dropped, headers, gate.ring.as_mut().and_then(Ring::take))
+        };
+        // All of what was dropped is older than what is read now.
+        for (queue, (sequence, count)) in dropped {
+            store.lost(queue, sequence, count);
+        }
+        for (queue, header) in headers {
+            store.set_header(queue, &header);
+        }
+        let Some(mut window) = window else { return false };
+        let enough = window.left().saturating_sub(ROUND);
+        while window.left() > enough
+            && let Some(bundle) = window.next()
+        {
+            store.apply(bundle, None);
+        }
+        if let Some(ring) = &mut lock(&self.gate).ring {
+            ring.give_back(&window);
+        }
+        true
     }
 
     fn write_out(&self, store: &mut Store) -> io::Result<()> {
@@ -327,17 +329,15 @@ impl Core {
         let made =
             Ring::create(path, self.settings.ring_bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
         store.made_again(&self.lane.dir);
-        let mut bites = std::mem::take(&mut store.scratch);
-        bites.clear();
-        {
-            let mut gate = lock(&self.gate);
-            if let Some(ring) = &mut gate.ring {
-                ring.take(&mut bites, usize::MAX);
-                *ring = made;
+        let mut old = lock(&self.gate).ring.replace(made);
+        while let Some(mut window) = old.as_mut().and_then(Ring::take) {
+            while let Some(bundle) = window.next() {
+                store.apply(bundle, None);
+            }
+            if let Some(old) = &mut old {
+                old.give_back(&window);
             }
         }
-        store.apply_all(&bites);
-        store.scratch = bites;
         self.drain_held(store)
     }
 
@@ -346,7 +346,7 @@ impl Core {
         gate.stuck = false;
         gate.behind = false;
         if let Some(ring) = &mut gate.ring {
-            ring.release(u64::MAX);
+            ring.release();
         }
         self.room.notify_all();
     }
