@@ -19,8 +19,8 @@ mod support;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use factline::fact::vocabulary::{ApprovalRequested, ToolEnd, ToolStart};
@@ -174,6 +174,13 @@ fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
+/// Texts that only the run knows; made beforehand, because making them is nobody's emission.
+fn text(number: u64) -> &'static [String; 2] {
+    static TEXTS: LazyLock<Vec<[String; 2]>> =
+        LazyLock::new(|| (0..1024).map(|n| [format!("thread-{n:04}"), format!("request-{n:04}")]).collect());
+    &TEXTS[number as usize % TEXTS.len()]
+}
+
 fn rest() {
     std::thread::sleep(Duration::from_millis(150));
 }
@@ -234,12 +241,11 @@ fn ours(what: &str) -> Measured {
 }
 
 fn log(number: u64, envelope: &Envelope) {
-    let thread = format!("thread-{number}");
-    let request = format!("request-{number}");
+    let [thread, request] = text(number);
     let fact = ApprovalRequested {
-        thread_id: Some(thread.into()),
+        thread_id: Some(thread.as_str().into()),
         turn_id: Some("01a201f3-bbc2-7210-93e3-c9061bfde670".into()),
-        request_id: request.into(),
+        request_id: request.as_str().into(),
         connection_id: Some(number),
         subject: "command_execution".into(),
         tool: Some("exec_command".into()),
@@ -254,11 +260,11 @@ fn log(number: u64, envelope: &Envelope) {
 
 fn span(number: u64, envelope: Envelope) {
     let envelope = Envelope { span: number + 1, ..envelope };
-    let call = format!("call-{number}");
+    let [_, call] = text(number);
     let start = ToolStart {
         thread_id: "01a201f3-bb59-7381-9611-25e8d997799f".into(),
         turn_id: "01a201f3-bbc2-7210-93e3-c9061bfde670".into(),
-        call_id: call.into(),
+        call_id: call.as_str().into(),
         tool: "exec_command".into(),
         item_type: "commandExecution".into(),
         ..ToolStart::default()
@@ -380,7 +386,7 @@ fn peer_spans(what: &str) -> Measured {
         || drop(provider.force_flush()),
         |number| {
             let thread = format!("thread-{number}");
-            let call = format!("call-{number}");
+            let [_, call] = text(number);
             let span = tracing::info_span!(
                 "execute_tool",
                 subject = "command_execution",

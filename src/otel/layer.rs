@@ -110,10 +110,11 @@ impl OtelLayer {
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let Some(entry) = known(metadata) else { return };
+        let Some(known) = known(metadata) else { return };
+        let entry = known.entry;
         BUFFERS.with_borrow_mut(|[record, ..]| {
             encode::begin_record(record);
-            let mut visited = Visited::new(entry, LOG_ATTRIBUTE, record);
+            let mut visited = Visited::new(known, LOG_ATTRIBUTE, record);
             event.record(&mut visited);
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let (content, place) = (visited.content, (visited.trace, visited.span));
@@ -127,18 +128,19 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let Some(entry) = known(attributes.metadata()) else { return };
+        let Some(known) = known(attributes.metadata()) else { return };
+        let entry = known.entry;
         if entry.name == ConnectionStart::ENTRY.name
             && let Some((_, Fact::ConnectionStart(start))) = span_start(attributes)
         {
             self.learn(&start);
         }
         let mut buffer = self.buffer();
-        let mut visited = Visited::new(entry, SPAN_ATTRIBUTE, &mut buffer);
+        let mut visited = Visited::new(known, SPAN_ATTRIBUTE, &mut buffer);
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
-        let open = OpenSpan::new(entry, visited);
+        let open = OpenSpan::new(known, visited);
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
@@ -163,13 +165,13 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
         BUFFERS.with_borrow_mut(|[attributes, record, log]| {
             attributes.clear();
-            let mut visited = Visited::new(open.entry, SPAN_ATTRIBUTE, attributes);
+            let mut visited = Visited::new(open.known, SPAN_ATTRIBUTE, attributes);
             values.record(&mut visited);
             let Some(time) = visited.end else { return };
             let (observed, start, parent, failed) =
                 (visited.end_observed, visited.start, visited.end_parent, visited.failed);
             open.content |= visited.content;
-            let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+            let event = open.lasting().and_then(|lasting| lasting.end_event);
             let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
             let end = Ending { time, observed, start, parent, failed, attributes, uid };
             self.end(open, &end, record, log);

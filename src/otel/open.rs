@@ -1,15 +1,18 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
-use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use std::sync::LazyLock;
+
+use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::known::{Known, named};
 use super::record::Visited;
 use super::sink::{Accepted, Signal};
-use crate::fact::{Entry, Link, entry};
+use crate::fact::{Lasting, Link};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 
 /// A span that began and has not ended.
 #[derive(Debug)]
 pub(super) struct OpenSpan {
-    pub entry: &'static Entry,
+    pub known: &'static Known,
     pub trace: u128,
     pub span: u64,
     pub parent: u64,
@@ -43,15 +46,12 @@ pub(super) struct Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(entry: &'static Entry, mut visited: Visited<'_>) -> Self {
-        let lasting = entry.lasting.as_ref();
+    pub fn new(known: &'static Known, mut visited: Visited<'_>) -> Self {
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
-        for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
-            encode::text(visited.out, SPAN_ATTRIBUTE, key, value);
-        }
+        visited.out.extend_from_slice(&known.constant);
         let name = visited.take_name();
         OpenSpan {
-            entry,
+            known,
             trace: visited.trace,
             span: visited.span,
             parent: visited.parent,
@@ -65,6 +65,11 @@ impl OpenSpan {
             content: visited.content,
             ended: false,
         }
+    }
+
+    /// What the table says of it.
+    pub fn lasting(&self) -> Option<&'static Lasting> {
+        self.known.entry.lasting.as_ref()
     }
 
     /// Names it among everything that lasts.
@@ -84,14 +89,14 @@ impl OpenSpan {
     /// Writes the finished span as an OTLP `Span` into `out`.
     pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
         encode::begin_record(out);
-        encode::bytes(out, 0x0a, &self.trace.to_be_bytes());
-        encode::bytes(out, 0x12, &self.span.to_be_bytes());
+        encode::id(out, 0x0a, self.trace.to_be_bytes());
+        encode::id(out, 0x12, self.span.to_be_bytes());
         let parent = if end.parent != 0 { end.parent } else { self.parent };
         if parent != 0 {
-            encode::bytes(out, 0x22, &parent.to_be_bytes());
+            encode::id(out, 0x22, parent.to_be_bytes());
         }
         encode::bytes(out, 0x2a, self.name.as_bytes());
-        let kind = self.entry.lasting.as_ref().map_or(1, |lasting| lasting.kind);
+        let kind = self.lasting().map_or(1, |lasting| lasting.kind);
         out.extend_from_slice(&[0x30, kind]);
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
@@ -100,8 +105,8 @@ impl OpenSpan {
         out.extend_from_slice(end.attributes);
         for link in &self.links {
             let mut inner = Vec::with_capacity(96);
-            encode::bytes(&mut inner, 0x0a, &link.trace.to_be_bytes());
-            encode::bytes(&mut inner, 0x12, &link.span.to_be_bytes());
+            encode::id(&mut inner, 0x0a, link.trace.to_be_bytes());
+            encode::id(&mut inner, 0x12, link.span.to_be_bytes());
             encode::text(&mut inner, LINK_ATTRIBUTE, "codex.link.relation", link.relation.as_str());
             encode::fixed32(&mut inner, 0x35, 0x101);
             encode::bytes(out, 0x6a, &inner);
@@ -130,8 +135,8 @@ impl OpenSpan {
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
         out.push(1);
-        out.push(self.entry.name.len() as u8);
-        out.extend_from_slice(self.entry.name.as_bytes());
+        out.push(self.known.entry.name.len() as u8);
+        out.extend_from_slice(self.known.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -156,8 +161,8 @@ impl OpenSpan {
             return None;
         }
         let length = usize::from(*rest.take(1)?.first()?);
-        let entry = entry(std::str::from_utf8(rest.take(length)?).ok()?)?;
-        entry.lasting.as_ref()?;
+        let known = named(std::str::from_utf8(rest.take(length)?).ok()?)?;
+        known.entry.lasting.as_ref()?;
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
         let flags = *rest.take(1)?.first()?;
@@ -166,7 +171,7 @@ impl OpenSpan {
         let attributes = rest.sized()?.to_vec();
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
-            entry,
+            known,
             trace,
             span,
             parent,
@@ -185,13 +190,13 @@ impl OpenSpan {
     /// Attributes that say nobody saw it end.
     pub fn unobserved(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let fields = self.entry.lasting.as_ref().map_or(&[][..], |lasting| lasting.end_fields);
+        let fields = self.lasting().map_or(&[][..], |lasting| lasting.end_fields);
         if let Some(status) = fields.first() {
             let observed = fields.iter().find(|field| field.name == "end_observed");
             let value = if observed.is_some() { "interrupted" } else { "unobserved" };
             encode::text(&mut out, SPAN_ATTRIBUTE, status.key, value);
             if let Some(field) = observed {
-                encode::flag(&mut out, SPAN_ATTRIBUTE, field.key, false);
+                AttributeKey::new(field.key).flag(&mut out, SPAN_ATTRIBUTE, false);
             }
         }
         out
@@ -208,17 +213,19 @@ pub(super) struct Log {
     pub uid: u64,
 }
 
+static UID: LazyLock<AttributeKey> = LazyLock::new(|| AttributeKey::new("log.record.uid"));
+
 impl Log {
     /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
     pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
-        encode::hex(out, LOG_ATTRIBUTE, "log.record.uid", self.uid);
+        UID.hex(out, LOG_ATTRIBUTE, self.uid);
         encode::fixed64(out, 0x09, self.time);
         out.extend_from_slice(&[0x10, self.severity]);
         if trace != 0 {
             encode::fixed32(out, 0x45, 1);
-            encode::bytes(out, 0x4a, &trace.to_be_bytes());
+            encode::id(out, 0x4a, trace.to_be_bytes());
             if span != 0 {
-                encode::bytes(out, 0x52, &span.to_be_bytes());
+                encode::id(out, 0x52, span.to_be_bytes());
             }
         }
         encode::fixed64(out, 0x59, self.observed);
@@ -295,7 +302,7 @@ pub(super) fn with_records<R>(
     hand_over: impl FnOnce(Accepted<'_>) -> R,
 ) -> R {
     let span = open.finish(end, span_buffer);
-    let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+    let event = open.lasting().and_then(|lasting| lasting.end_event);
     let Some(event) = event else {
         let records = [(Signal::Traces, end.time, span)];
         let content = open.content;

@@ -27,11 +27,11 @@ pub struct Outbox(Arc<Handle>);
 
 struct Handle {
     core: Arc<Core>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Outbox {
-    /// Makes and locks this process's own lane, and starts its writer thread.
+    /// Makes and locks this process's own lane, and starts the threads that write and sync.
     ///
     /// Errors: a directory that can't be made, is a symlink or somebody else's; a queue name that is none.
     /// What others left in the directory, damaged or not, is no reason to fail.
@@ -65,12 +65,18 @@ impl Outbox {
             }
         };
         let core = Arc::new(Core::new(settings, Arc::new(lane), ring, tally, warnings));
-        let for_thread = core.clone();
-        let thread = std::thread::Builder::new()
-            .name("factline-outbox".into())
-            .spawn(move || writer::run(&for_thread))
-            .map_err(|e| OpenError::io(&lanes, "the writer thread cannot be started", e))?;
-        Ok(Outbox(Arc::new(Handle { core, thread: Mutex::new(Some(thread)) })))
+        let handle = Handle { core, threads: Mutex::default() };
+        let spawn = |name: &str, run: fn(&Core)| {
+            let core = handle.core.clone();
+            let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&core));
+            thread.map_err(|e| OpenError::io(&lanes, "a thread cannot be started", e))
+        };
+        for (name, run) in [("factline-outbox", writer::drain as fn(&Core)), ("factline-sync", writer::sync)]
+        {
+            let thread = spawn(name, run)?;
+            lock(&handle.threads).push(thread);
+        }
+        Ok(Outbox(Arc::new(handle)))
     }
 
     /// A queue by its name.
@@ -146,7 +152,7 @@ impl Outbox {
         self.0.core.sync().and(looked)
     }
 
-    /// Drains, syncs and stops the writer thread; what is appended later is refused. An empty lane's
+    /// Drains, syncs and stops the threads; what is appended later is refused. An empty lane's
     /// directory is removed. Calling it again does nothing.
     ///
     /// Errors: the disk's; what could not be written stays in the ring's file for the next adoption.
@@ -253,6 +259,7 @@ impl Core {
             gate,
             ring_capacity,
             work: Condvar::new(),
+            unsynced: Condvar::new(),
             room: Condvar::new(),
             drains: Mutex::new(0),
             drained: Condvar::new(),
@@ -277,13 +284,18 @@ impl Core {
 
 impl Handle {
     fn close(&self) -> io::Result<()> {
-        let mut thread = lock(&self.thread);
-        let Some(handle) = thread.take() else { return Ok(()) };
+        let mut threads = lock(&self.threads);
+        if threads.is_empty() {
+            return Ok(());
+        }
         lock(&self.core.gate).closed = true;
         self.core.work.notify_all();
+        self.core.unsynced.notify_all();
         self.core.wake_waiting();
         self.core.lane.space_freed();
-        let _ = handle.join();
+        for thread in threads.drain(..) {
+            let _ = thread.join();
+        }
         self.core.sync()?;
         self.core.lane.remove_if_empty()?;
         Ok(())

@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) ring_capacity: u64,
     /// The writer has something to do.
     pub(crate) work: Condvar,
+    /// Something was written that is to be synced.
+    pub(crate) unsynced: Condvar,
     /// The ring has room again.
     pub(crate) room: Condvar,
     /// Drains so far, for `wait`.
@@ -253,7 +255,7 @@ impl Core {
             }
             {
                 let mut gate = lock(&self.gate);
-                gate.unsynced_since.get_or_insert_with(Instant::now);
+                self.mark_unsynced(&mut gate);
                 self.release(&mut gate);
             }
             *lock(&self.drains) += 1;
@@ -318,7 +320,7 @@ impl Core {
 
     fn restore(&self, store: &mut Store) -> io::Result<()> {
         if self.lane.restore(store)? {
-            lock(&self.gate).unsynced_since.get_or_insert_with(Instant::now);
+            self.mark_unsynced(&mut lock(&self.gate));
         }
         Ok(())
     }
@@ -341,6 +343,13 @@ impl Core {
         self.drain_held(store)
     }
 
+    fn mark_unsynced(&self, gate: &mut Gate) {
+        if gate.unsynced_since.is_none() {
+            gate.unsynced_since = Some(Instant::now());
+            self.unsynced.notify_one();
+        }
+    }
+
     /// Everything taken is written: its space is free.
     fn release(&self, gate: &mut Gate) {
         gate.stuck = false;
@@ -358,7 +367,9 @@ impl Core {
         let since = lock(&self.gate).unsynced_since.take();
         let synced = store::sync(&self.lane.store).and_then(|()| lane::checkpoint_if_due(&self.lane.store));
         if synced.is_err() {
-            lock(&self.gate).unsynced_since = since.or_else(|| Some(Instant::now()));
+            let mut gate = lock(&self.gate);
+            self.mark_unsynced(&mut gate);
+            gate.unsynced_since = gate.unsynced_since.min(since).or(gate.unsynced_since);
         }
         looked.and(drained).and(synced)
     }
@@ -394,7 +405,7 @@ impl Core {
             bounds::make_space(&self.settings, store, &lock(&self.adopted))
         });
         let mut gate = lock(&self.gate);
-        gate.unsynced_since.get_or_insert_with(Instant::now);
+        self.mark_unsynced(&mut gate);
         if written.is_err() {
             (gate.stuck, gate.behind) = (true, true);
         }

@@ -221,7 +221,8 @@ mod tests {
 
     fn append(ring: &mut Ring, payload: &[u8]) -> bool {
         let records = [Record { queue: Queue(0), time_ns: 0, content: false, payload }];
-        let items = Items::of(&Transaction { records: &records, ..Default::default() }, 1).unwrap();
+        let one = Transaction { records: &records, ..Default::default() };
+        let items = Items::of(&one, 1).unwrap();
         let len = bundle::encoded_len(&items);
         ring.room(len).map(|at| ring.put(at, &items, len)).is_some()
     }
