@@ -3,14 +3,15 @@
 //!
 //! Reading rules (OpenTelemetry specification, "Environment Variable Specification"): an empty variable is an
 //! unset one, names of choices are case-insensitive, a boolean is true only for `true`, and a bad value is a
-//! warning and the default. Two mistakes are errors instead, because the default would send telemetry
-//! somewhere the user did not ask for: an endpoint that is no URL, and a protocol that we do not speak. In the
-//! file every mistake is an error that names the line.
+//! warning and the default. Some mistakes are errors instead, because the default would send telemetry
+//! somewhere the user did not ask for, or nowhere: an endpoint that is no URL, half of a client's certificate, a
+//! command that can't be read. In the file every mistake is an error that names the line.
 
 mod analytics;
 mod endpoint;
 mod env;
 mod env_analytics;
+mod env_otlp;
 mod file;
 mod kind;
 mod outbox;
@@ -18,6 +19,7 @@ mod page;
 mod pairs;
 mod quantity;
 mod secret;
+mod shown;
 mod sources;
 mod standard;
 mod table;
@@ -32,7 +34,9 @@ pub use file::{ConfigFile, FileError};
 pub use kind::Kind;
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
+pub(crate) use pairs::printed_headers;
 pub use secret::Secret;
+pub use shown::Shown;
 pub use sources::Sources;
 pub use table::{Entry, Row, TABLE, entries};
 
@@ -59,6 +63,15 @@ impl Signal {
             Self::Logs => "logs",
             Self::Traces => "traces",
             Self::Metrics => "metrics",
+        }
+    }
+
+    /// The service of OTLP/gRPC that takes it.
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::Logs => "opentelemetry.proto.collector.logs.v1.LogsService",
+            Self::Traces => "opentelemetry.proto.collector.trace.v1.TraceService",
+            Self::Metrics => "opentelemetry.proto.collector.metrics.v1.MetricsService",
         }
     }
 
@@ -137,18 +150,30 @@ pub enum Exporter {
 pub enum Compression {
     /// Not at all.
     None,
-    /// `Content-Encoding: gzip`.
+    /// gzip, level 1.
     Gzip,
+    /// zstd, level 1; not in the specification, but many receivers take it.
+    Zstd,
 }
 
-/// How OTLP travels. One today; the variable also names those that are refused (`grpc`, `http/json`).
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// How OTLP travels (`OTEL_EXPORTER_OTLP_PROTOCOL`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Protobuf in HTTP requests.
     HttpProtobuf,
-    /// OTLP/gRPC; refused with an error until delivery can do it.
+    /// Unary calls over HTTP/2.
     Grpc,
-    /// JSON in HTTP requests; refused with an error until delivery can do it.
+    /// JSON in HTTP requests.
     HttpJson,
 }
 
@@ -171,6 +196,17 @@ pub struct Header {
     pub value: Secret,
 }
 
+/// Certificates in PEM files. Without any of them the system's authorities are trusted, and none is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities to trust, instead of the system's (`OTEL_EXPORTER_OTLP_CERTIFICATE`).
+    pub certificate: Option<PathBuf>,
+    /// The chain to show to the server (`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`), which needs `client_key`.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key (`OTEL_EXPORTER_OTLP_CLIENT_KEY`).
+    pub client_key: Option<PathBuf>,
+}
+
 /// What was said about one signal. The fields after `exporter` matter only where it is [`Exporter::Otlp`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalConfig {
@@ -178,16 +214,26 @@ pub struct SignalConfig {
     pub signal: Signal,
     /// Where it goes.
     pub exporter: Setting<Exporter>,
-    /// The full URL for this signal.
+    /// The full URL for this signal; for gRPC its scheme, host and port.
     pub endpoint: Setting<Endpoint>,
     /// Headers of every request.
     pub headers: Setting<Vec<Header>>,
+    /// A program and its arguments that print further headers (`FACTLINE_OTLP_HEADERS_COMMAND`).
+    pub headers_command: Setting<Option<Vec<String>>>,
     /// The time an export may take, answer included.
     pub timeout: Setting<Duration>,
     /// How requests are compressed.
     pub compression: Setting<Compression>,
     /// How OTLP travels.
     pub protocol: Setting<Protocol>,
+    /// The authorities to trust (`OTEL_EXPORTER_OTLP_CERTIFICATE`).
+    pub certificate: Setting<Option<PathBuf>>,
+    /// The chain to show (`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`).
+    pub client_certificate: Setting<Option<PathBuf>>,
+    /// Its key (`OTEL_EXPORTER_OTLP_CLIENT_KEY`).
+    pub client_key: Setting<Option<PathBuf>>,
+    /// Requests on their way at the same time (`FACTLINE_OTLP_IN_FLIGHT`).
+    pub in_flight: Setting<usize>,
     /// Which facts the signal is made of, in EnvFilter syntax, where it differs from [`Config::filter`].
     pub filter: Option<Setting<String>>,
 }
@@ -229,17 +275,8 @@ pub struct Destination {
 /// The kinds of destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// OTLP over HTTP, protobuf.
-    Http {
-        /// The URL that requests go to, used as it is.
-        url: Endpoint,
-        /// Headers of every request.
-        headers: Vec<Header>,
-        /// The time one export may take, answer included.
-        timeout: Duration,
-        /// How requests are compressed.
-        compression: Compression,
-    },
+    /// An OTLP receiver.
+    Otlp(Box<Otlp>),
     /// OTLP JSON lines, in `<dir>/<signal>.jsonl`.
     File {
         /// The directory.
@@ -247,11 +284,32 @@ pub enum Sink {
     },
 }
 
+/// An OTLP receiver, and how to speak to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// How OTLP travels.
+    pub protocol: Protocol,
+    /// The URL that requests go to, used as it is; for gRPC only its scheme, host and port count.
+    pub url: Endpoint,
+    /// Headers of every request.
+    pub headers: Vec<Header>,
+    /// A program and its arguments that print further headers, run again when they are refused.
+    pub headers_command: Option<Vec<String>>,
+    /// The time one export may take, answer included.
+    pub timeout: Duration,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// Certificates.
+    pub tls: Tls,
+    /// Requests on their way at the same time.
+    pub in_flight: usize,
+}
+
 impl Destination {
     /// How a person would name it: the URL without userinfo and query, or the file.
     pub fn shown(&self) -> String {
         match &self.sink {
-            Sink::Http { url, .. } => url.to_string(),
+            Sink::Otlp(otlp) => otlp.url.to_string(),
             Sink::File { dir } => dir.join(format!("{}.jsonl", self.signal)).display().to_string(),
         }
     }
@@ -308,8 +366,8 @@ impl Config {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// An endpoint that is no URL, a protocol that delivery does not speak for a signal that goes to a
-    /// collector, a token command or body form that can't be used, a value of the file or of a flag that means
+    /// An endpoint that is no URL, half of a client's certificate for a signal that goes to a collector, a
+    /// command or body form that can't be used, a value of the file or of a flag that means
     /// nothing, or no place for the outbox (neither `FACTLINE_OUTBOX_DIR` nor a home directory).
     pub fn load(sources: &Sources<'_>) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut env = Env::new(sources);
@@ -347,12 +405,20 @@ impl Config {
         let sink = |config: &SignalConfig| match config.exporter.value {
             Exporter::None => None,
             Exporter::Files => Some(Sink::File { dir: self.files_dir.value.clone() }),
-            Exporter::Otlp => Some(Sink::Http {
+            Exporter::Otlp => Some(Sink::Otlp(Box::new(Otlp {
+                protocol: config.protocol.value,
                 url: config.endpoint.value.clone(),
                 headers: config.headers.value.clone(),
+                headers_command: config.headers_command.value.clone(),
                 timeout: config.timeout.value,
                 compression: config.compression.value,
-            }),
+                tls: Tls {
+                    certificate: config.certificate.value.clone(),
+                    client_certificate: config.client_certificate.value.clone(),
+                    client_key: config.client_key.value.clone(),
+                },
+                in_flight: config.in_flight.value,
+            }))),
         };
         self.signals
             .iter()

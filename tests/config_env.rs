@@ -120,8 +120,8 @@ fn a_generic_endpoint_is_a_base_for_every_signal() {
     ] {
         let config = good(&[("OTEL_EXPORTER_OTLP_ENDPOINT", base)]);
         assert_eq!(urls(&config), [logs, &logs.replace("/logs", "/traces")]);
-        let Sink::Http { url, .. } = &config.destinations()[0].sink else { panic!("{base}") };
-        assert_eq!(url.expose().as_str(), logs);
+        let Sink::Otlp(otlp) = &config.destinations()[0].sink else { panic!("{base}") };
+        assert_eq!(otlp.url.expose().as_str(), logs);
     }
 }
 
@@ -244,40 +244,132 @@ fn the_timeout_is_in_milliseconds_and_a_bad_one_is_ignored() {
 }
 
 #[test]
-fn compression_is_gzip_or_none() {
+fn compression_is_gzip_zstd_or_none() {
     let config = good(&[
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZip"),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
     ]);
     let of = |config: &Config, at: usize| config.signals[at].compression.value;
     assert_eq!([of(&config, 0), of(&config, 1)], [Compression::Gzip, Compression::None]);
-    let (config, _) = warned(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]);
+    assert_eq!(of(&good(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]), 0), Compression::Zstd);
+    let (config, _) = warned(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli")]);
     assert_eq!(of(&config, 0), Compression::None);
 }
 
 #[test]
-fn a_protocol_we_do_not_speak_is_an_error_only_where_it_would_be_used() {
-    for protocol in ["grpc", "HTTP/JSON"] {
+fn all_three_protocols_are_spoken_and_each_has_its_own_default_endpoint() {
+    for (protocol, logs) in [
+        ("HTTP/Protobuf", "http://localhost:4318/v1/logs"),
+        ("http/json", "http://localhost:4318/v1/logs"),
+        ("grpc", "http://localhost:4317/"),
+    ] {
         let vars = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_LOGS_EXPORTER", "otlp")];
-        let error = read(&vars).unwrap_err();
-        let text = error.to_string();
-        assert!(text.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: "), "{text}");
-        assert!(
-            text.contains("not supported yet; for example OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
-            "{text}"
-        );
-        good(&[("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+        assert_eq!(urls(&good(&vars))[0], logs);
     }
-    good(&[("OTEL_LOGS_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "HTTP/Protobuf")]);
     let (_, warning) = warned(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")]);
     assert!(warning.contains("carrier-pigeon"));
 }
 
 #[test]
-fn a_certificate_that_is_not_used_is_said_so() {
+fn a_grpc_endpoint_without_a_scheme_is_encrypted_unless_said_otherwise() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    let insecure = |value| ("OTEL_EXPORTER_OTLP_INSECURE", value);
+    let endpoint = |value| ("OTEL_EXPORTER_OTLP_ENDPOINT", value);
+    for (vars, logs) in [
+        (vec![grpc, endpoint("localhost:4317")], "https://localhost:4317/"),
+        (vec![grpc, endpoint("localhost:4317"), insecure("true")], "http://localhost:4317/"),
+        (vec![grpc, endpoint("localhost:4317"), insecure("false")], "https://localhost:4317/"),
+        // Where there is a scheme, that counts.
+        (vec![grpc, endpoint("https://localhost:4317"), insecure("true")], "https://localhost:4317/"),
+        (vec![grpc, endpoint("http://[::1]:4317"), insecure("false")], "http://[::1]:4317/"),
+        (
+            vec![
+                grpc,
+                endpoint("localhost:1"),
+                insecure("true"),
+                ("OTEL_EXPORTER_OTLP_LOGS_INSECURE", "false"),
+            ],
+            "https://localhost:1/",
+        ),
+    ] {
+        let (config, warnings) = read(&vars).unwrap();
+        assert_eq!(urls(&config)[0], logs, "{vars:?}");
+        let scheme = vars.contains(&insecure("true")) && vars[1].1.contains("://");
+        assert_eq!(warnings.iter().any(|it| it.to_string().contains("has a scheme")), scheme, "{warnings:?}");
+    }
+    let (config, warning) = warned(&[grpc, endpoint("http://localhost:4317/v1/logs")]);
+    assert_eq!(urls(&config)[0], "http://localhost:4317/");
+    assert!(warning.contains("knows no path"), "{warning}");
+    let (_, warning) = warned(&[grpc, endpoint("collector.example:4317"), insecure("true")]);
+    assert!(warning.contains("is not encrypted and not on this machine"), "{warning}");
+}
+
+#[test]
+fn certificates_are_files_and_half_of_a_clients_is_an_error() {
+    let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example");
+    let config = good(&[
+        https,
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/etc/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", "/etc/logs.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere/client.key"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/etc/client.pem"),
+    ]);
+    let Sink::Otlp(otlp) = &config.destinations()[0].sink else { panic!() };
+    let path = |path: &str| Some(std::path::PathBuf::from(path));
+    assert_eq!(otlp.tls.certificate, path("/etc/logs.pem"));
+    assert_eq!(otlp.tls.client_certificate, path("/etc/client.pem"));
+    assert_eq!(otlp.tls.client_key, path("/nowhere/client.key"));
+    for (half, other) in [("CLIENT_KEY", "CLIENT_CERTIFICATE"), ("CLIENT_CERTIFICATE", "CLIENT_KEY")] {
+        let name = format!("OTEL_EXPORTER_OTLP_{half}");
+        let error = read(&[https, (&*name, "/etc/x")]).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("OTEL_EXPORTER_OTLP_{other}: is not set, and {name} ")),
+            "{error}"
+        );
+    }
     let (_, warning) =
         warned(&[("OTEL_LOGS_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/etc/ca.pem")]);
-    assert!(warning.starts_with("OTEL_EXPORTER_OTLP_CERTIFICATE: not supported yet"), "{warning}");
+    assert!(warning.starts_with("OTEL_EXPORTER_OTLP_CERTIFICATE: not used, because http://"), "{warning}");
+}
+
+#[test]
+fn a_key_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("client.key");
+    std::fs::write(&key, "").unwrap();
+    let read = |mode| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let key = key.to_str().unwrap();
+        read(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/etc/client.pem"),
+        ])
+        .unwrap()
+        .1
+    };
+    assert!(read(0o600).is_empty() && read(0o640).is_empty());
+    assert!(read(0o644)[0].to_string().contains("can be read by other users"));
+}
+
+#[test]
+fn headers_may_come_from_a_command_and_requests_in_flight_are_bounded() {
+    let config = good(&[
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("FACTLINE_OTLP_HEADERS_COMMAND", r#"["print headers", "--for=x"]"#),
+        ("FACTLINE_OTLP_LOGS_IN_FLIGHT", "8"),
+    ]);
+    let Sink::Otlp(otlp) = &config.destinations()[0].sink else { panic!() };
+    let command = ["print headers", "--for=x"].map(str::to_owned).to_vec();
+    assert_eq!((&otlp.headers_command, otlp.in_flight), (&Some(command), 8));
+    assert_eq!(config.signals[1].in_flight.value, 2);
+    for bad in ["0", "33", "many"] {
+        let (_, warning) = warned(&[("FACTLINE_OTLP_IN_FLIGHT", bad)]);
+        assert!(warning.contains("no number from 1 to 32"), "{warning}");
+    }
+    let error = read(&[("FACTLINE_OTLP_HEADERS_COMMAND", "[1]")]).unwrap_err().to_string();
+    assert!(error.starts_with("FACTLINE_OTLP_HEADERS_COMMAND: "), "{error}");
 }
 
 #[test]

@@ -74,6 +74,12 @@ headers = { authorization = "Bearer a=b, c%20", x-tenant = "t" }
 timeout = "2s"
 compression = "gzip"
 protocol = "http/protobuf"
+headers_command = ["/bin/print", "headers"]
+certificate = "ca.pem"
+client_certificate = "client.pem"
+client_key = "~/client.key"
+insecure = false
+in_flight = 4
 
 [logs]
 exporter = "Files"
@@ -126,6 +132,10 @@ fn everything_can_be_said_in_the_file() {
     assert_eq!(traces.timeout.value, Duration::from_millis(250));
     assert_eq!(logs.timeout.value, Duration::from_secs(2));
     assert_eq!(traces.compression.value, Compression::Gzip);
+    assert_eq!(traces.headers_command.value, Some(vec!["/bin/print".into(), "headers".into()]));
+    assert_eq!(traces.certificate.value, Some(dir.join("ca.pem")));
+    assert_eq!(traces.client_certificate.value, Some(dir.join("client.pem")));
+    assert_eq!((&traces.client_key.value, traces.in_flight.value), (&Some("/home/ada/client.key".into()), 4));
     let sent: Vec<_> =
         traces.headers.value.iter().map(|header| (header.name.as_str(), header.value.expose())).collect();
     assert_eq!(sent, [("authorization", "Bearer a=b, c%20"), ("x-tenant", "t")], "as it stands there");
@@ -225,8 +235,8 @@ fn a_wrong_type_or_a_value_out_of_range_says_what_is_allowed() {
         ("[otlp]\ntimeout = -5", "must be a time from 1ms to 1h"),
         ("[otlp]\ntimeout = 1.5", "is a number with a point, but must be a time"),
         (
-            "[otlp]\ncompression = \"zstd\"",
-            "is \"zstd\", but must be one of none, gzip; for example \"none\"",
+            "[otlp]\ncompression = \"lz4\"",
+            "is \"lz4\", but must be one of none, gzip, zstd; for example \"none\"",
         ),
         (
             "[otlp]\nheaders = \"a=b\"",

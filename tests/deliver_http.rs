@@ -1,5 +1,5 @@
 //! Delivery over real sockets, against a collector that answers as scripted.
-#![cfg(feature = "deliver")]
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "support/collector.rs"]
@@ -18,6 +18,8 @@ use collector::{Collector, Reply};
 use factline::config::{Config, Destination};
 use factline::deliver::{Deliverer, FileBounds, Pace, Route, RouteReport, RouteState};
 use memory::{Memory, names};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
 
 /// What the environment says, as a user would set it.
 fn destination(vars: &[(&str, &str)]) -> Destination {
@@ -87,22 +89,54 @@ fn records_arrive_in_one_request_of_the_specified_form() {
 }
 
 #[test]
-fn gzip_is_used_when_asked_for() {
-    let collector = Collector::start(|_, _| Reply::ok());
-    let queue = logs(500);
-    let url = collector.url("/v1/logs");
+fn requests_are_compressed_as_asked_for() {
+    for compression in ["gzip", "zstd"] {
+        let collector = Collector::start(|_, _| Reply::ok());
+        let queue = logs(500);
+        let url = collector.url("/v1/logs");
+        let destination = destination(&[
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &url),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+        ]);
+        let deliverer = Deliverer::start(vec![route(&queue, &destination, quick())]).unwrap();
+        assert!(deliverer.flush(soon()).is_complete());
+        let request = collector.requests().remove(0);
+        assert_eq!(request.header("content-encoding"), Some(compression));
+        let mut body = Vec::new();
+        let sent = &request.body[..];
+        match compression {
+            "gzip" => flate2::read::GzDecoder::new(sent).read_to_end(&mut body).unwrap(),
+            _ => zstd::stream::read::Decoder::new(sent).unwrap().read_to_end(&mut body).unwrap(),
+        };
+        assert_eq!(names(&body).len(), 500);
+        assert!(request.body.len() * 2 < body.len());
+    }
+}
+
+#[test]
+fn json_is_the_same_request_and_its_answers_are_understood() {
+    let partial = br#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"old"}}"#;
+    let collector = Collector::start(|number, _| match number {
+        0 => Reply::Status(200, vec![], partial.to_vec()),
+        _ => Reply::status(400),
+    });
+    let queue = logs(5);
     let destination = destination(&[
-        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &url),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url("")),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
     ]);
     let deliverer = Deliverer::start(vec![route(&queue, &destination, quick())]).unwrap();
     assert!(deliverer.flush(soon()).is_complete());
     let request = collector.requests().remove(0);
-    assert_eq!(request.header("content-encoding"), Some("gzip"));
-    let mut body = Vec::new();
-    flate2::read::GzDecoder::new(&request.body[..]).read_to_end(&mut body).unwrap();
-    assert_eq!(names(&body).len(), 500);
-    assert!(request.body.len() * 2 < body.len());
+    assert_eq!((&*request.path, request.header("content-type")), ("/v1/logs", Some("application/json")));
+    let decoded: ExportLogsServiceRequest = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(names(&decoded.encode_to_vec()), ["0", "1", "2", "3", "4"]);
+    let report = only(&deliverer);
+    assert_eq!((report.delivered, report.lost), (3, [("rejected_partial", 2)].into()));
+    // Bytes that are no OTLP cost themselves alone.
+    queue.push_raw(vec![0x12, 2, 0xff, 0xff]);
+    assert!(deliverer.flush(soon()).is_complete());
+    queue.with(|inside| assert!(inside.dead[0].1.contains("cannot be decoded"), "{:?}", inside.dead));
 }
 
 #[test]

@@ -10,6 +10,8 @@
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/lab.rs"]
+mod lab;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/received.rs"]
@@ -17,44 +19,16 @@ mod received;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
+use lab::{drive, play_all, root};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use program::{factline, named_by, run};
+use program::{factline, run};
 use received::{Received, assert_same, difference, hex, text};
 use serde_json::Value;
 
 /// Longest first, so that the two that run at a time end together.
 const SCENARIOS: [&str; 7] =
     ["04-commands", "15-review", "10-subagents", "07-steer", "02-resume", "08-interrupt", "01-hello"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Codex, if it and all that the lab needs is here; says what is missing.
-fn codex() -> Option<PathBuf> {
-    let codex = named_by("FACTLINE_CODEX", "a native codex binary (`.ci/parts codex` installs one)")?;
-    let works = |program: &str, arguments: &[&str]| {
-        let quiet =
-            Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        quiet.is_ok_and(|status| status.success())
-    };
-    let missing = if !rustix::process::geteuid().is_root() {
-        "root, for a network namespace"
-    } else if !works("python3", &["-c", "import sys; sys.exit(sys.version_info < (3, 9))"]) {
-        "python3 (3.9 or later)"
-    } else if !works("git", &["--version"]) {
-        "git"
-    } else if !works("unshare", &["-n", "sh", "-c", "ip link set lo up"]) {
-        "`unshare -n` and `ip` (packages util-linux and iproute2), and the right to use them"
-    } else {
-        return Some(codex);
-    };
-    println!("skipped: the lab for the real codex needs {missing}");
-    None
-}
 
 /// Plays a scenario with the tap in front of codex. Below `dir` are then the driver's recording and the tap's
 /// files.
@@ -69,15 +43,7 @@ fn play(codex: &Path, scenario: &str, dir: &Path) {
         quoted(&dir.join("tap.log")),
         quoted(Path::new(env!("CARGO_BIN_EXE_factline")))
     );
-    let output = run(Command::new("python3")
-        .arg(root().join("tests/codexlab/drive.py"))
-        .arg("--out")
-        .arg(dir)
-        .arg(&scenario[..2])
-        .current_dir(dir)
-        .env("CODEX_BIN", codex)
-        .env("CODEX_VIA", via)
-        .env("LAB_DIR", dir.join("lab")));
+    let output = run(&mut drive(codex, scenario, dir, &via));
     println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
     let log = std::fs::read_to_string(dir.join("tap.log")).unwrap_or_default();
     assert!(log.is_empty(), "{scenario}: {log}");
@@ -186,30 +152,9 @@ fn play_and_check(codex: &Path, scenario: &str, dir: &Path) -> Result<(), String
 
 #[test]
 fn codex_behind_the_tap_is_codex_and_the_facts_are_those_of_the_recording() {
-    let Some(codex) = codex() else { return };
+    let Some(codex) = lab::codex("FACTLINE_CODEX") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let todo = Mutex::new(SCENARIOS.iter());
-    let again = Mutex::new(Vec::new());
-    let next = || todo.lock().unwrap().next();
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(scenario) = next() {
-                    if let Err(difference) = play_and_check(&codex, scenario, &dir.path().join(scenario)) {
-                        println!("{scenario}: to be played again: {difference}");
-                        again.lock().unwrap().push(scenario);
-                    }
-                }
-            });
-        }
-    });
-    // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did
-    // in the corpus. That is no difference that a tap makes if alone, it goes as recorded.
-    for scenario in again.into_inner().unwrap() {
-        let alone =
-            |attempt| play_and_check(&codex, scenario, &dir.path().join(format!("{scenario}-{attempt}")));
-        if let Err(difference) = alone(2).or_else(|_| alone(3)) {
-            panic!("{scenario}: {difference}");
-        }
-    }
+    // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did in
+    // the corpus. That is no difference that a tap makes if alone, it goes as recorded.
+    play_all(&SCENARIOS, |scenario, folder| play_and_check(&codex, scenario, &dir.path().join(folder)));
 }

@@ -41,6 +41,13 @@ impl Endpoint {
         self.below(signal.path())
     }
 
+    /// Scheme, host and port alone, and whether there was more of a path than `/`.
+    pub(super) fn without_path(mut self) -> (Self, bool) {
+        let more = self.0.path() != "/";
+        self.0.set_path("");
+        (self, more)
+    }
+
     /// The URL of `path` below this base; an empty path is the base itself.
     pub fn below(&self, path: &str) -> Self {
         let mut url = self.0.clone();

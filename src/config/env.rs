@@ -8,13 +8,9 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::sources::{Said, Sources};
 use super::table::entries;
-use super::{
-    Compression, ConfigError, Endpoint, Exporter, Header, Origin, Protocol, Setting, Signal, SignalConfig,
-    Warning, pairs,
-};
+use super::{ConfigError, Endpoint, Header, Origin, Setting, Warning, pairs};
 
 const SERVICE_NAME: &str = "codex-app-server";
-const ENDPOINT: &str = "http://localhost:4318";
 /// OTLP exporter specification, `OTEL_EXPORTER_OTLP_TIMEOUT`.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(10_000);
 
@@ -114,12 +110,7 @@ impl<'a> Env<'a> {
     }
 
     pub(super) fn boolean(&mut self, name: &str) -> Setting<bool> {
-        let read = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err("only \"true\" means true, anything else is false".to_owned()),
-        };
-        self.first(&[name.to_owned()], read, false)
+        self.first(&[name.to_owned()], boolean, false)
     }
 
     /// `service.name` and the other attributes: `OTEL_SERVICE_NAME` wins over `OTEL_RESOURCE_ATTRIBUTES`.
@@ -163,103 +154,6 @@ impl<'a> Env<'a> {
         }
     }
 
-    pub(super) fn signal(&mut self, signal: Signal) -> Result<SignalConfig, ConfigError> {
-        let both = |what: &str| {
-            let own = signal.name().to_ascii_uppercase();
-            vec![format!("OTEL_EXPORTER_OTLP_{own}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
-        };
-        let endpoint = self.endpoint(signal, &both("ENDPOINT"))?;
-        let exporter = self.exporter(signal, &endpoint.origin);
-        let headers = self.headers(&both("HEADERS"));
-        let timeout = self.first(&both("TIMEOUT"), timeout, TIMEOUT);
-        let compression = self.first(&both("COMPRESSION"), compression, Compression::None);
-        let protocol = self.first(&both("PROTOCOL"), protocol, Protocol::HttpProtobuf);
-        let filter = self.text(&format!("FACTLINE_{}_FILTER", signal.name().to_ascii_uppercase()));
-        if exporter.value == Exporter::Otlp {
-            if protocol.value != Protocol::HttpProtobuf {
-                return Err(ConfigError {
-                    variable: protocol.origin.to_string(),
-                    problem: format!("{} is not supported yet", protocol.value),
-                    example: Protocol::HttpProtobuf.to_string(),
-                });
-            }
-            self.risks(&endpoint);
-            for name in ["CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"].into_iter().flat_map(both) {
-                if self.text(&name).is_some() {
-                    self.warn(&name, "not supported yet; the certificates of the system are used");
-                }
-            }
-        }
-        Ok(SignalConfig { signal, exporter, endpoint, headers, timeout, compression, protocol, filter })
-    }
-
-    /// `names` is the signal's own variable, used as it is, then the generic one, which is a base.
-    fn endpoint(&self, signal: Signal, names: &[String]) -> Result<Setting<Endpoint>, ConfigError> {
-        let wrong = |place: &str, own: bool, problem: String| ConfigError {
-            variable: place.to_owned(),
-            problem,
-            example: if own { format!("{ENDPOINT}/{}", signal.path()) } else { ENDPOINT.to_owned() },
-        };
-        let parse = |said: &Said, text: &str| {
-            let own = names.first() == Some(&said.name);
-            Endpoint::parse(text.trim()).map_err(|problem| wrong(&said.place, own, problem))
-        };
-        if let Some(said) = self.said(names).into_iter().next() {
-            let own = names.first() == Some(&said.name);
-            let value = parse(&said, &said.text.value)?;
-            return Ok(Setting {
-                value: if own { value } else { value.for_signal(signal) },
-                origin: said.text.origin,
-            });
-        }
-        let default = Endpoint::parse(ENDPOINT)
-            .map_err(|problem| wrong("OTEL_EXPORTER_OTLP_ENDPOINT", false, problem))?;
-        Ok(Setting::default_of(default.for_signal(signal)))
-    }
-
-    /// A signal goes to files unless an endpoint that holds for it, or its exporter, was named (DESIGN 8).
-    fn exporter(&mut self, signal: Signal, endpoint: &Origin) -> Setting<Exporter> {
-        let name = format!("OTEL_{}_EXPORTER", signal.name().to_ascii_uppercase());
-        let unset = match endpoint {
-            Origin::Default => Setting::default_of(Exporter::Files),
-            origin => Setting { value: Exporter::Otlp, origin: origin.clone() },
-        };
-        let Some(text) = self.text(&name) else { return unset };
-        let (mut otlp, mut files, mut none) = (false, false, false);
-        for item in text.value.split(',').map(|item| item.trim().to_ascii_lowercase()) {
-            match item.as_str() {
-                "" => {}
-                "otlp" => otlp = true,
-                "none" => none = true,
-                "files" => files = true,
-                "console" => self.warn(&name, "console is not supported; ignored"),
-                other => self.warn(&name, format!("unknown exporter \"{}\"; ignored", other.escape_debug())),
-            }
-        }
-        if none && (otlp || files) {
-            self.warn(&name, "none beside another exporter; none is ignored");
-        }
-        if otlp && files {
-            self.warn(&name, "a signal goes to one place; files is ignored");
-        }
-        let value = match (otlp, files, none) {
-            (true, _, _) => Exporter::Otlp,
-            (false, true, _) => Exporter::Files,
-            (false, false, true) => Exporter::None,
-            (false, false, false) => return unset,
-        };
-        if value != Exporter::Otlp
-            && matches!(endpoint, Origin::Env(_) | Origin::Flag(_))
-            && matches!(text.origin, Origin::File { .. })
-        {
-            self.warn(
-                &endpoint.to_string(),
-                format!("not used for {signal}, because {} says otherwise", text.origin),
-            );
-        }
-        Setting { value, origin: text.origin }
-    }
-
     pub(super) fn headers(&mut self, names: &[String]) -> Setting<Vec<Header>> {
         let Some(Said { place, text, .. }) = self.said(names).into_iter().next() else {
             return Setting::default_of(Vec::new());
@@ -294,21 +188,28 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
+/// True for `true` alone (environment variable specification, "Boolean value").
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
-        "none" => Ok(Compression::None),
-        "gzip" => Ok(Compression::Gzip),
-        other => Err(format!("unknown compression \"{}\", known are gzip and none", other.escape_debug())),
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("only \"true\" means true, anything else is false".to_owned()),
     }
 }
 
-fn protocol(text: &str) -> Result<Protocol, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "http/protobuf" => Ok(Protocol::HttpProtobuf),
-        "grpc" => Ok(Protocol::Grpc),
-        "http/json" => Ok(Protocol::HttpJson),
-        other => Err(format!("unknown protocol \"{}\", known is http/protobuf", other.escape_debug())),
-    }
+/// A program and its arguments: a JSON array of strings, or words between blanks. No shell and so no quotes.
+pub(super) fn command(place: &str, text: &str) -> Result<Vec<String>, ConfigError> {
+    let words: Option<Vec<String>> = match text.trim().strip_prefix('[') {
+        Some(_) => serde_json::from_str(text.trim()).ok(),
+        None => Some(text.split_whitespace().map(str::to_owned).collect()),
+    };
+    words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| {
+        ConfigError {
+            variable: place.to_owned(),
+            problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
+            example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
+        }
+    })
 }
 
 /// What the table says that a setting takes.

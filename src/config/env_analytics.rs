@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::env::{Env, TIMEOUT, kind_of, timeout};
+use super::env::{Env, TIMEOUT, command, kind_of, timeout};
 use super::kind::Kind;
 use super::sources::Said;
 use super::{
@@ -147,19 +147,4 @@ fn body_form(text: &str) -> Result<BodyForm, String> {
         "lines" => Ok(BodyForm::Lines),
         other => Err(format!("unknown form \"{}\", known are events, array and lines", other.escape_debug())),
     }
-}
-
-/// A program and its arguments: a JSON array of strings, or words between blanks. No shell and so no quotes.
-fn command(place: &str, text: &str) -> Result<Vec<String>, ConfigError> {
-    let words: Option<Vec<String>> = match text.trim().strip_prefix('[') {
-        Some(_) => serde_json::from_str(text.trim()).ok(),
-        None => Some(text.split_whitespace().map(str::to_owned).collect()),
-    };
-    words.filter(|words| words.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| {
-        ConfigError {
-            variable: place.to_owned(),
-            problem: "is neither words nor a JSON array of strings, with a program in front".to_owned(),
-            example: r#"["/usr/local/bin/print-token","--short"]"#.to_owned(),
-        }
-    })
 }

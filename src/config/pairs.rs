@@ -38,11 +38,46 @@ pub(super) fn read(text: &str) -> (Vec<(String, String)>, Vec<String>) {
     (pairs, problems)
 }
 
-/// The pairs as HTTP headers. Header names are case-insensitive, and those that frame the message are ours.
+/// The pairs as HTTP headers.
 pub(super) fn read_headers(text: &str) -> (Vec<Header>, Vec<String>) {
-    const OURS: [&str; 6] =
-        ["content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "te"];
     let (pairs, mut problems) = read(text);
+    let headers = headers(pairs, &mut problems);
+    (headers, problems)
+}
+
+/// Headers as a program prints them: a JSON object of texts, or the same list as in a variable.
+///
+/// # Errors
+/// The first thing that is wrong with it; a half-read credential is none. Values are not repeated.
+pub(crate) fn printed_headers(text: &str) -> Result<Vec<Header>, String> {
+    let (pairs, mut problems) = match text.trim_start().starts_with('{') {
+        true => {
+            let members: std::collections::BTreeMap<String, String> =
+                serde_json::from_str(text).map_err(|_| "is no JSON object of texts".to_owned())?;
+            (members.into_iter().collect(), Vec::new())
+        }
+        false => read(text.trim()),
+    };
+    let headers = headers(pairs, &mut problems);
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None if headers.is_empty() => Err("is empty".to_owned()),
+        None => Ok(headers),
+    }
+}
+
+/// Header names are case-insensitive, and those that frame the message are ours.
+fn headers(pairs: Vec<(String, String)>, problems: &mut Vec<String>) -> Vec<Header> {
+    const OURS: [&str; 8] = [
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "te",
+        "grpc-encoding",
+        "grpc-timeout",
+    ];
     let mut headers: Vec<Header> = Vec::new();
     for (name, value) in pairs {
         let name = name.to_ascii_lowercase();
@@ -58,7 +93,7 @@ pub(super) fn read_headers(text: &str) -> (Vec<Header>, Vec<String>) {
             headers.push(Header { name, value: Secret::new(value) });
         }
     }
-    (headers, problems)
+    headers
 }
 
 fn decode(text: &str) -> Option<String> {

@@ -57,14 +57,6 @@ pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "OTEL_EXPORTER_OTLP_INSECURE",
-            "OTEL_EXPORTER_OTLP_LOGS_INSECURE",
-            "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
-        ],
-        "the endpoint says it, with `http://` or `https://`",
-    ),
-    (
-        &[
             "OTEL_METRICS_EXPORTER",
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "OTEL_METRIC_EXPORT_INTERVAL",

@@ -102,11 +102,26 @@ pub const TABLE: &[Row] = &[
     row(
         "otlp.protocol",
         "OTEL_EXPORTER_OTLP_PROTOCOL",
-        Kind::Choice(&["http/protobuf"]),
+        Kind::Choice(&["http/protobuf", "http/json", "grpc"]),
         "http/protobuf",
         "How OTLP travels.",
     ),
+    row(
+        "otlp.insecure",
+        "OTEL_EXPORTER_OTLP_INSECURE",
+        Kind::Bool,
+        "false",
+        "Whether a gRPC endpoint without a scheme is spoken to in plain text.",
+    ),
     row("otlp.headers", "OTEL_EXPORTER_OTLP_HEADERS", Kind::Headers, "none", "Headers of every request."),
+    row(
+        "otlp.headers_command",
+        "FACTLINE_OTLP_HEADERS_COMMAND",
+        Kind::Words,
+        "none",
+        "A program that prints further headers, as a JSON object or as the variable has them, run again when they are \
+         refused; no shell.",
+    ),
     row(
         "otlp.timeout",
         "OTEL_EXPORTER_OTLP_TIMEOUT",
@@ -117,9 +132,37 @@ pub const TABLE: &[Row] = &[
     row(
         "otlp.compression",
         "OTEL_EXPORTER_OTLP_COMPRESSION",
-        Kind::Choice(&["none", "gzip"]),
+        Kind::Choice(&["none", "gzip", "zstd"]),
         "none",
         "How requests are compressed.",
+    ),
+    row(
+        "otlp.certificate",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        Kind::Path,
+        "those of the system",
+        "The authorities that a server's certificate has to come from, a PEM file.",
+    ),
+    row(
+        "otlp.client_certificate",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        Kind::Path,
+        "none",
+        "The certificate that is shown to the server, a PEM file.",
+    ),
+    row(
+        "otlp.client_key",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        Kind::Path,
+        "none",
+        "Its private key, a PEM file.",
+    ),
+    row(
+        "otlp.in_flight",
+        "FACTLINE_OTLP_IN_FLIGHT",
+        Kind::Number { least: 1, most: 32 },
+        "2",
+        "Requests on their way at the same time.",
     ),
     // The outbox.
     row(
@@ -309,10 +352,12 @@ pub fn entries() -> Vec<Entry> {
 
 /// The names of a setting of one signal, with `*` for it; empty for what is not said per signal.
 pub(super) fn of_signal(row: &Row) -> (String, String) {
-    const OTLP: &str = "OTEL_EXPORTER_OTLP_";
+    const OTLP: [&str; 2] = ["OTEL_EXPORTER_OTLP_", "FACTLINE_OTLP_"];
     match row.key.strip_prefix("otlp.") {
         Some(what) => {
-            let variable = row.variable.strip_prefix(OTLP).map(|what| format!("{OTLP}*_{what}"));
+            let variable = OTLP
+                .into_iter()
+                .find_map(|prefix| row.variable.strip_prefix(prefix).map(|what| format!("{prefix}*_{what}")));
             (format!("*.{what}"), variable.unwrap_or_default())
         }
         None if row.key.starts_with("*.") => (row.key.to_owned(), row.variable.to_owned()),

@@ -12,12 +12,13 @@ use reqwest::header::{
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
+use super::credential::Renewable;
 use super::outcome::{Answer, Outcome, Split};
 use super::outcome_json::classify_json;
 use super::source::Batch;
-use super::token::Bearer;
+use super::token;
 use super::{SinkError, http, json_lines};
-use crate::config::{Backend, BodyForm};
+use crate::config::{Backend, BodyForm, Tls};
 
 /// Events in a request, at most; the original sends one to three.
 pub(super) const BATCH_RECORDS: usize = 100;
@@ -35,7 +36,7 @@ pub(crate) struct BackendSink {
     /// Headers of every request, which win over those of a queue.
     headers: HeaderMap,
     account: Option<HeaderValue>,
-    bearer: Option<Bearer>,
+    bearer: Option<Renewable<HeaderValue>>,
     form: BodyForm,
     timeout: Duration,
 }
@@ -59,11 +60,11 @@ impl BackendSink {
             }
         };
         Ok(Self {
-            client: http::client(&backend.url)?,
+            client: http::client(&backend.url, &Tls::default(), http::Version::Http1)?,
             url: backend.url.expose().clone(),
             headers: http::headers(&backend.headers)?,
             account,
-            bearer: backend.token.clone().map(Bearer::new),
+            bearer: backend.token.clone().map(token::bearer),
             form: backend.form,
             timeout: backend.timeout,
         })
@@ -125,7 +126,7 @@ impl BackendSink {
             refused = matches!(answer.status, 401 | 403);
             Ok(classify_json(&answer, SystemTime::now()))
         };
-        let outcome = http::within(self.timeout, exchange).await;
+        let outcome = http::within(self.timeout, exchange).await.unwrap_or_else(|outcome| outcome);
         (refused, outcome)
     }
 }

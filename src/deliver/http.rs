@@ -3,18 +3,20 @@
 use std::error::Error;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect};
-use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt;
 use tracing::subscriber::{NoSubscriber, with_default};
 
-use super::SinkError;
 use super::outcome::Outcome;
-use crate::config::{Endpoint, Header};
+use super::{SinkError, tls};
+use crate::config::{Endpoint, Header, Tls};
 
 /// OTLP specification 1.11, on responses; no other backend has more to say.
-const ANSWER_LIMIT: usize = 4 << 20;
+pub(super) const ANSWER_LIMIT: usize = 4 << 20;
+/// Headers and trailers of an answer over HTTP/2; over HTTP/1 hyper ends at 100 headers and 400 KiB.
+const HEADERS_LIMIT: u32 = 64 << 10;
+const ANSWER_WINDOW: u32 = 64 << 10;
 
 /// The user's headers, marked as sensitive.
 pub(super) fn headers(headers: &[Header]) -> Result<HeaderMap, SinkError> {
@@ -29,46 +31,68 @@ pub(super) fn headers(headers: &[Header]) -> Result<HeaderMap, SinkError> {
     Ok(map)
 }
 
-/// Runs one exchange. The limit covers all of it: connecting, sending and reading the answer.
-pub(super) async fn within(
+/// Runs one exchange. The limit covers all of it: connecting, sending and reading the answer. The error is what
+/// the lack of an answer means.
+pub(super) async fn within<T>(
     limit: Duration,
-    exchange: impl Future<Output = Result<Outcome, reqwest::Error>>,
-) -> Outcome {
+    exchange: impl Future<Output = Result<T, reqwest::Error>>,
+) -> Result<T, Outcome> {
     match tokio::time::timeout(limit, exchange).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => failed(error),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => {
-            Outcome::Retry { after: None, reason: format!("no answer within {} ms", limit.as_millis()) }
+            Err(Outcome::Retry { after: None, reason: format!("no answer within {} ms", limit.as_millis()) })
         }
     }
 }
 
-/// A client for one URL: no redirects, our own TLS, silent.
-pub(super) fn client(url: &Endpoint) -> Result<Client, SinkError> {
-    // reqwest reports through `tracing` and `log` while it builds, and we may be on a thread of the host.
-    with_default(NoSubscriber::default(), || build(url))
+/// What is spoken on a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    /// As gRPC needs it: from the first byte, without an upgrade.
+    Http2,
 }
 
-fn build(url: &Endpoint) -> Result<Client, SinkError> {
-    // The provider is named here and not taken from the process, where nobody may have installed one, or a
-    // host may have installed another.
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let tls = |error: rustls::Error| SinkError(format!("TLS cannot be set up: {error}"));
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(tls)?;
-    let config = if url.expose().scheme() == "https" {
-        config.with_platform_verifier().map_err(tls)?.with_no_client_auth()
-    } else {
-        // Never used: an http URL stays one, for redirects are not followed. The system's certificates are
-        // not read, so that a machine without any can still deliver to itself.
-        config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    };
+/// A client for one URL: no redirects, our own TLS, silent.
+pub(super) fn client(url: &Endpoint, tls: &Tls, version: Version) -> Result<Client, SinkError> {
+    // reqwest reports through `tracing` and `log` while it builds, and we may be on a thread of the host.
+    with_default(NoSubscriber::default(), || build(url, tls, version))
+}
+
+fn build(url: &Endpoint, tls: &Tls, version: Version) -> Result<Client, SinkError> {
+    let mut config = tls::config(url, tls)?;
+    if version == Version::Http2 {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     let builder = Client::builder().tls_backend_preconfigured(config).redirect(redirect::Policy::none());
+    let builder = match version {
+        Version::Http1 => builder.http1_only(),
+        Version::Http2 => builder
+            .http2_prior_knowledge()
+            .http2_max_header_list_size(HEADERS_LIMIT)
+            // Answers are short. What is announced is what a collector may make us hold.
+            .http2_initial_stream_window_size(ANSWER_WINDOW)
+            .http2_initial_connection_window_size(ANSWER_WINDOW),
+    };
     // HTTP_PROXY would hold for localhost as well, unlike in other exporters; a proxy cannot reach our
     // loopback.
     let builder = if url.is_loopback() { builder.no_proxy() } else { builder };
     let failed = |error: reqwest::Error| chain(&error.without_url());
     builder.build().map_err(|error| SinkError(format!("the HTTP client cannot be set up: {}", failed(error))))
+}
+
+/// The proxy that requests to `url` go through (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, and the
+/// system's settings where it has some), without its credentials.
+pub fn proxy_of(url: &Endpoint) -> Option<String> {
+    if url.is_loopback() {
+        return None;
+    }
+    let wanted = url.expose().as_str().parse().ok()?;
+    let proxy = Matcher::from_system().intercept(&wanted)?;
+    let (scheme, host) = (proxy.uri().scheme_str()?, proxy.uri().host()?);
+    let port = proxy.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
 }
 
 /// The body; `None` when it is longer than the limit. What is longer is not read, and the connection is given
@@ -111,7 +135,9 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     while let Some(error) = current {
         // An `io::Error` gives its content's source as its own, and so skips the content itself.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        // Of an error that ends a connection, h2 keeps the words alone.
+        let told = error.is::<std::io::Error>() && error.to_string().starts_with("received fatal alert: ");
+        if told || error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return true;
         }
         current = match inner {

@@ -11,22 +11,28 @@
 mod backend;
 mod backoff;
 mod board;
+mod command;
+mod compress;
+mod credential;
 mod cut;
 mod file;
 mod grouped;
+mod grpc;
 mod http;
 mod json;
 mod json_lines;
-mod otlp_http;
+mod otlp;
 pub mod outcome;
 mod outcome_json;
 mod pace;
+pub mod probe;
 mod prune;
 pub mod request;
 mod route;
 mod sink;
 mod source;
 mod stored;
+mod tls;
 mod token;
 
 use std::io;
@@ -40,6 +46,7 @@ use tracing::subscriber::{NoSubscriber, set_default};
 
 pub use board::{FlushReport, RouteReport, RouteState};
 pub use file::FileBounds;
+pub use http::proxy_of;
 #[cfg(feature = "cli")]
 pub(crate) use json::json_lines;
 pub use json::{UndecodableRecord, json_line};
@@ -49,7 +56,7 @@ pub use sink::SinkError;
 pub use source::{Batch, Settled, Source};
 pub use stored::Stored;
 
-use crate::config::{AnalyticsSink, Destination};
+use crate::config::{self, AnalyticsSink, Destination};
 use board::{Board, Line};
 use grouped::Grouped;
 use route::Runner;
@@ -77,7 +84,11 @@ impl Route {
         source: Box<dyn Source>,
         destination: &Destination,
     ) -> Result<Self, SinkError> {
-        Self::with(queue, source, destination, Pace::default(), FileBounds::default())
+        let mut pace = Pace::default();
+        if let config::Sink::Otlp(otlp) = &destination.sink {
+            pace.in_flight = otlp.in_flight;
+        }
+        Self::with(queue, source, destination, pace, FileBounds::default())
     }
 
     /// The same with other numbers.

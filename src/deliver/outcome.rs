@@ -1,5 +1,5 @@
 //! What an answer means for the records in the request. Pure: a table of the OTLP specification ("OTLP/HTTP
-//! Response", "Failures") and of our documented deviations from it (`reference/reliability.md` 2):
+//! Response", "Failures") and of our documented deviations from it:
 //!
 //! - A refused request of more than one record is cut in two. The specification forbids to send the refused
 //!   request again, but one bad record must not take all others along.
@@ -75,8 +75,21 @@ pub struct Answer<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-/// What an HTTP answer means.
+/// What an answer of OTLP/HTTP with protobuf means.
 pub fn classify(answer: &Answer<'_>, now: SystemTime) -> Outcome {
+    classify_with(answer, now, accepted)
+}
+
+/// What an answer of OTLP/HTTP with JSON means.
+pub fn classify_otlp_json(answer: &Answer<'_>, now: SystemTime) -> Outcome {
+    classify_with(answer, now, accepted_json)
+}
+
+fn classify_with(
+    answer: &Answer<'_>,
+    now: SystemTime,
+    accepted: impl Fn(Option<&[u8]>) -> Outcome,
+) -> Outcome {
     let status = answer.status;
     let reason = || format!("HTTP status {status}");
     match status {
@@ -191,20 +204,42 @@ struct PartialSuccess {
     message: Vec<u8>,
 }
 
-fn accepted(body: Option<&[u8]>) -> Outcome {
+/// What a success says in its body; `None` when it was over its limit.
+pub(super) fn accepted(body: Option<&[u8]>) -> Outcome {
+    told(body, |body| {
+        let partial = ExportResponse::decode(body).ok()?.partial_success?;
+        Some((partial.rejected, partial.message))
+    })
+}
+
+/// An `Export*ServiceResponse` as JSON, of any signal. 64-bit numbers are texts there, or numbers.
+fn accepted_json(body: Option<&[u8]>) -> Outcome {
+    told(body, |body| {
+        let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let partial = answer.get("partialSuccess")?;
+        let count = |name: &str| match partial.get(name)? {
+            serde_json::Value::String(text) => text.parse().ok(),
+            other => other.as_i64(),
+        };
+        let rejected =
+            ["rejectedLogRecords", "rejectedSpans", "rejectedDataPoints"].into_iter().find_map(count);
+        let message = partial.get("errorMessage").and_then(|it| it.as_str()).unwrap_or_default();
+        Some((rejected.unwrap_or(0), message.as_bytes().to_vec()))
+    })
+}
+
+fn told(body: Option<&[u8]>, read: impl Fn(&[u8]) -> Option<(i64, Vec<u8>)>) -> Outcome {
     // The status is the acknowledgement. A body that can't be read can't take it back: sending again what was
     // taken would double it.
     let Some(body) = body else {
         let message = "accepted, but the answer was over its limit and was not read".to_owned();
         return Outcome::Partial { rejected: 0, message };
     };
-    match ExportResponse::decode(body) {
-        Ok(ExportResponse { partial_success: Some(partial) })
-            if partial.rejected > 0 || !partial.message.is_empty() =>
-        {
-            let rejected = u64::try_from(partial.rejected).unwrap_or(0);
+    match read(body) {
+        Some((rejected, message)) if rejected > 0 || !message.is_empty() => {
+            let rejected = u64::try_from(rejected).unwrap_or(0);
             // Cut as bytes first: escaping a megabyte to keep 200 characters is work for nothing.
-            let bytes = partial.message.get(..4 * (SHOWN_CHARS + 1)).unwrap_or(&partial.message);
+            let bytes = message.get(..4 * (SHOWN_CHARS + 1)).unwrap_or(&message);
             Outcome::Partial { rejected, message: printable(&String::from_utf8_lossy(bytes)) }
         }
         _ => Outcome::Delivered,
@@ -299,6 +334,33 @@ mod tests {
         assert_eq!(message, "\\u{1b}[31mred\\u{d}\\u{a}\u{fffd}");
         let Outcome::Partial { message, .. } = partial(1, "é".repeat(1 << 20).as_bytes()) else { panic!() };
         assert_eq!(message.chars().count(), 201);
+    }
+
+    #[test]
+    fn a_partial_success_in_json_is_read_like_one_in_protobuf() {
+        let json = |body: &str| {
+            let answer = Answer { status: 200, retry_after: None, body: Some(body.as_bytes()) };
+            classify_otlp_json(&answer, SystemTime::UNIX_EPOCH)
+        };
+        for (body, rejected, message) in [
+            (r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"old"}}"#, 3, "old"),
+            (r#"{"partialSuccess":{"rejectedSpans":2}}"#, 2, ""),
+            (r#"{"partialSuccess":{"rejectedDataPoints":"1","errorMessage":"\u001b[1m"}}"#, 1, "\\u{1b}[1m"),
+            (r#"{"partialSuccess":{"errorMessage":"hm"}}"#, 0, "hm"),
+        ] {
+            assert_eq!(json(body), Outcome::Partial { rejected, message: message.into() }, "{body}");
+        }
+        for body in ["", "{}", "[]", r#"{"partialSuccess":{}}"#, r#"{"partialSuccess":null}"#, "\u{0}"] {
+            assert_eq!(json(body), Outcome::Delivered, "{body}");
+        }
+        for status in 100..=599 {
+            let answer = Answer { status, retry_after: Some(b"3"), body: Some(b"") };
+            let (json, protobuf) = (
+                classify_otlp_json(&answer, SystemTime::UNIX_EPOCH),
+                classify(&answer, SystemTime::UNIX_EPOCH),
+            );
+            assert_eq!(json, protobuf, "{status}");
+        }
     }
 
     #[test]

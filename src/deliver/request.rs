@@ -26,13 +26,23 @@ impl std::error::Error for MalformedHeader {}
 /// # Errors
 /// The header is shorter than the length in its front says.
 pub fn request(header: &[u8], frames: &[u8]) -> Result<Vec<u8>, MalformedHeader> {
+    request_behind(&[], header, frames)
+}
+
+/// The same behind other bytes, so that what frames a request needs no copy of it.
+pub(super) fn request_behind(
+    prefix: &[u8],
+    header: &[u8],
+    frames: &[u8],
+) -> Result<Vec<u8>, MalformedHeader> {
     let (length, rest) = header.split_first_chunk::<4>().ok_or(MalformedHeader)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| MalformedHeader)?;
     let (resource, scope) = rest.split_at_checked(length).ok_or(MalformedHeader)?;
 
     let scope_length = scope.len() + frames.len();
     let resource_length = resource.len() + 1 + varint_length(scope_length) + scope_length;
-    let mut out = Vec::with_capacity(1 + varint_length(resource_length) + resource_length);
+    let mut out = Vec::with_capacity(prefix.len() + 1 + varint_length(resource_length) + resource_length);
+    out.extend_from_slice(prefix);
     out.push(0x0A);
     push_varint(&mut out, resource_length);
     out.extend_from_slice(resource);

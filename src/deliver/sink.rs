@@ -8,9 +8,8 @@ use super::backend::{self, BackendSink};
 use super::file::{FileBounds, FileSink};
 use super::json::json_lines;
 use super::json_lines::lines;
-use super::otlp_http::HttpSink;
+use super::otlp::OtlpSink;
 use super::outcome::{Outcome, Split};
-use super::request::request;
 use super::source::Batch;
 use crate::config::{self, AnalyticsSink, Destination, Signal};
 
@@ -28,7 +27,7 @@ impl std::error::Error for SinkError {}
 
 /// Takes parts of batches.
 pub(crate) enum Sink {
-    Http(Box<HttpSink>),
+    Otlp(Box<OtlpSink>),
     File {
         signal: Signal,
         file: Arc<Mutex<FileSink>>,
@@ -47,9 +46,7 @@ impl Sink {
     pub(crate) fn new(destination: &Destination, bounds: FileBounds) -> Result<Self, SinkError> {
         let signal = destination.signal;
         match &destination.sink {
-            config::Sink::Http { url, headers, timeout, compression } => {
-                Ok(Self::Http(Box::new(HttpSink::new(url, headers, *timeout, *compression)?)))
-            }
+            config::Sink::Otlp(otlp) => Ok(Self::Otlp(Box::new(OtlpSink::new(signal, otlp)?))),
             config::Sink::File { dir } => {
                 let file = FileSink::new(dir.join(format!("{signal}.jsonl")), bounds);
                 Ok(Self::File { signal, file: Arc::new(Mutex::new(file)) })
@@ -87,10 +84,7 @@ impl Sink {
 
     pub(crate) async fn send(&self, batch: &Arc<Batch>, part: Range<usize>) -> Outcome {
         match self {
-            Self::Http(http) => match request(&batch.header, batch.frames(part)) {
-                Ok(body) => http.send(body).await,
-                Err(error) => Outcome::Rejected { split: Split::No, reason: error.to_string() },
-            },
+            Self::Otlp(otlp) => otlp.send(batch, part).await,
             Self::File { signal, file } => {
                 let (signal, batch) = (*signal, Arc::clone(batch));
                 append(file, move || {

@@ -1,73 +1,39 @@
-//! The bearer token: from the environment, a file or a command, renewed when a backend refuses it.
+//! What requests prove themselves with: a bearer token, or headers that a program prints.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
 
-use reqwest::header::HeaderValue;
-use tokio::sync::Mutex;
+use reqwest::header::{HeaderMap, HeaderValue};
 
-use crate::config::Token;
+use super::command::{COMMAND_LIMIT, LENGTH_LIMIT, run};
+use super::credential::Renewable;
+use super::http;
+use crate::config::{Token, printed_headers};
 
-/// No token is longer; what is, is the wrong file or program.
-const LENGTH_LIMIT: u64 = 64 << 10;
-/// A command may have to ask a server. What it takes, delivery waits.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-/// How often to look whether a command that closed its output has ended.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// The `Authorization` of requests.
-pub(super) struct Bearer {
-    source: Token,
-    /// Held while a new one is fetched, so that requests on their way at the same time fetch one.
-    current: Mutex<Option<HeaderValue>>,
+/// The `Authorization` of requests, from the environment, a file or a command.
+pub(super) fn bearer(source: Token) -> Renewable<HeaderValue> {
+    Renewable::new(!matches!(source, Token::Value(_)), move || match &source {
+        Token::Value(token) => header(token.expose().as_bytes(), "the token"),
+        Token::File(path) => {
+            let text = read_file(path).map_err(|error| format!("token file {}: {error}", path.display()))?;
+            header(&text, "the content of the token file")
+        }
+        Token::Command(command) => {
+            header(&run("token", command, COMMAND_LIMIT)?, "the output of the token command")
+        }
+    })
 }
 
-impl Bearer {
-    pub(super) fn new(source: Token) -> Self {
-        Self { source, current: Mutex::default() }
-    }
-
-    /// The token to use, fetched if there is none yet.
-    pub(super) async fn current(&self) -> Result<HeaderValue, String> {
-        let mut current = self.current.lock().await;
-        if let Some(token) = &*current {
-            return Ok(token.clone());
-        }
-        Ok(current.insert(self.fetch().await?).clone())
-    }
-
-    /// Another token than the one that was refused; `None` where there is none.
-    pub(super) async fn renewed(&self, refused: &HeaderValue) -> Result<Option<HeaderValue>, String> {
-        let mut current = self.current.lock().await;
-        if current.as_ref().is_none_or(|token| token == refused) {
-            if matches!(self.source, Token::Value(_)) {
-                return Ok(None);
-            }
-            *current = Some(self.fetch().await?);
-        }
-        Ok(current.clone().filter(|token| token != refused))
-    }
-
-    async fn fetch(&self) -> Result<HeaderValue, String> {
-        let source = self.source.clone();
-        let read = move || match source {
-            Token::Value(token) => header(token.expose().as_bytes(), "the token"),
-            Token::File(path) => {
-                let text =
-                    read_file(&path).map_err(|error| format!("token file {}: {error}", path.display()))?;
-                header(&text, "the content of the token file")
-            }
-            Token::Command(command) => {
-                header(&run(&command, COMMAND_LIMIT)?, "the output of the token command")
-            }
-        };
-        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
-    }
+/// Headers of requests from a command.
+pub(super) fn headers(command: Vec<String>) -> Renewable<HeaderMap> {
+    Renewable::new(true, move || {
+        let text = String::from_utf8(run("headers", &command, COMMAND_LIMIT)?)
+            .map_err(|_| "the output of the headers command is not UTF-8".to_owned())?;
+        let headers = printed_headers(&text)
+            .map_err(|problem| format!("the output of the headers command: {problem}"))?;
+        http::headers(&headers).map_err(|error| error.to_string())
+    })
 }
 
 fn header(text: &[u8], what: &str) -> Result<HeaderValue, String> {
@@ -94,99 +60,42 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What `command` prints. Errors don't repeat its arguments and output, which may be credentials.
-fn run(command: &[String], limit: Duration) -> Result<Vec<u8>, String> {
-    let (program, arguments) = command.split_first().ok_or("the token command is empty")?;
-    let deadline = Instant::now() + limit;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_remove("FACTLINE_ANALYTICS_TOKEN")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // It would write between the lines of whoever runs us.
-        .stderr(Stdio::null())
-        // So that all of it can be ended when it takes too long.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("the token command {program:?} cannot be started: {error}"))?;
-    let Some(stdout) = child.stdout.take() else { return Err("the token command has no output".to_owned()) };
-    let (send, receive) = channel();
-    let reading = std::thread::Builder::new().name("factline-token".to_owned()).spawn(move || {
-        let mut text = Vec::new();
-        let read = stdout.take(LENGTH_LIMIT + 1).read_to_end(&mut text);
-        // The receiver is gone when the time is up.
-        let _ = send.send(read.map(|_| text));
-    });
-    let text = match reading {
-        Ok(_) => receive.recv_timeout(limit),
-        Err(_) => Err(RecvTimeoutError::Disconnected),
-    };
-    let whole = matches!(&text, Ok(Ok(text)) if text.len() as u64 <= LENGTH_LIMIT);
-    let ended = if whole { wait(&mut child, deadline) } else { None };
-    if ended.is_none() {
-        end(&mut child);
-    }
-    match (text, ended) {
-        (Ok(Ok(text)), Some(status)) if status.success() => Ok(text),
-        (Ok(Ok(_)), Some(status)) => Err(format!("the token command {program:?} failed: {status}")),
-        (Ok(Ok(_)), None) if !whole => {
-            Err(format!("the output of the token command {program:?} is longer than {LENGTH_LIMIT} bytes"))
-        }
-        (Ok(Err(error)), _) => Err(format!("the output of the token command {program:?}: {error}")),
-        _ => Err(format!("the token command {program:?} did not end within {} s", limit.as_secs_f32())),
-    }
-}
-
-fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK),
-            _ => return None,
-        }
-    }
-}
-
-fn end(child: &mut Child) {
-    let group = rustix::process::Pid::from_child(child);
-    // It may just have ended by itself.
-    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    let _ = child.wait();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Secret;
 
-    fn sh(script: &str, limit: Duration) -> Result<Vec<u8>, String> {
-        run(&["sh", "-c", script].map(str::to_owned), limit)
-    }
-
-    const LONG: Duration = Duration::from_secs(10);
-
     #[test]
-    fn a_command_prints_the_token_and_knows_nothing_of_ours() {
-        assert_eq!(sh("echo ' abc '", LONG).unwrap(), b" abc \n");
+    fn a_token_is_trimmed() {
         assert_eq!(header(b" abc \n", "it").unwrap(), "Bearer abc");
     }
 
-    #[test]
-    fn a_command_that_fails_hangs_or_floods_is_ended_and_says_so_without_its_words() {
-        for (script, limit, words) in [
-            ("echo s3cret; exit 3", LONG, "failed: exit status: 3"),
-            ("exec sleep 60", Duration::from_millis(50), "did not end"),
-            ("sleep 60 & sleep 60", Duration::from_millis(50), "did not end"),
-            ("exec >&-; sleep 60", Duration::from_millis(50), "did not end"),
-            ("while :; do echo s3cret; done", LONG, "longer than 65536"),
-        ] {
-            let started = Instant::now();
-            let error = sh(script, limit).unwrap_err();
-            assert!(error.contains(words) && !error.contains("s3cret"), "{script}: {error}");
-            assert!(started.elapsed() < LONG, "{script}");
+    #[tokio::test]
+    async fn headers_are_printed_as_json_or_as_a_list_and_nothing_half_read_is_used() {
+        let printed = |text: &str| {
+            let command = ["printf", "%s", text].map(str::to_owned).to_vec();
+            async move { headers(command).current().await }
+        };
+        for text in
+            [r#" {"Authorization":"Bearer x=y", "x-team":"a"}"#, "authorization=Bearer%20x=y,X-Team=a\n"]
+        {
+            let headers = printed(text).await.unwrap();
+            assert_eq!(
+                (&headers["authorization"], &headers["x-team"]),
+                (&"Bearer x=y".parse().unwrap(), &"a".parse().unwrap())
+            );
+            assert!(!format!("{headers:?}").contains("x=y"));
         }
-        let error = run(&["/nowhere/s".to_owned(), "s3cret".to_owned()], LONG).unwrap_err();
-        assert!(error.contains("cannot be started") && !error.contains("s3cret"), "{error}");
+        for (text, words) in [
+            ("", "is empty"),
+            ("s3cret", "has no \"=\""),
+            (r#"{"a":1}"#, "no JSON object"),
+            ("content-type=s3cret", "cannot be set"),
+            ("a=s3cret,b c=1", "not one of an HTTP header"),
+        ] {
+            let error = printed(text).await.unwrap_err();
+            assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]
@@ -206,17 +115,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "one\n").unwrap();
-        let bearer = Bearer::new(Token::File(path.clone()));
-        let one = bearer.current().await.unwrap();
-        assert_eq!(bearer.renewed(&one).await, Ok(None));
+        let token = bearer(Token::File(path.clone()));
+        let one = token.current().await.unwrap();
+        assert_eq!(token.renewed(&one).await, Ok(None));
         std::fs::write(&path, "two\n").unwrap();
-        assert_eq!(bearer.current().await.unwrap(), one);
-        let two = bearer.renewed(&one).await.unwrap().unwrap();
+        assert_eq!(token.current().await.unwrap(), one);
+        let two = token.renewed(&one).await.unwrap().unwrap();
         assert_eq!(two, "Bearer two");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(bearer.renewed(&one).await, Ok(Some(two.clone())));
-        assert!(bearer.renewed(&two).await.unwrap_err().contains("token file"));
-        let fixed = Bearer::new(Token::Value(Secret::new("x")));
+        assert_eq!(token.renewed(&one).await, Ok(Some(two.clone())));
+        assert!(token.renewed(&two).await.unwrap_err().contains("token file"));
+        let fixed = bearer(Token::Value(Secret::new("x")));
         let x = fixed.current().await.unwrap();
         assert_eq!(fixed.renewed(&x).await, Ok(None));
     }

@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
@@ -16,7 +17,7 @@ use super::known::known;
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::record::Visited;
 use super::resource::{Header, Resource};
-use super::sink::{Accepted, Signal, Sink};
+use super::sink::{Accepted, Only, Signal, Sink};
 use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
 use crate::fact::{Starts, span_start};
@@ -25,10 +26,28 @@ use crate::fact::{Starts, span_start};
 ///
 /// It looks at facts only: whatever else the process emits, the exporters' own events included, passes by.
 pub struct OtelLayer {
+    /// Tells layers of one subscriber apart: each keeps what it has open with the span.
+    id: u64,
     sink: Box<dyn Sink>,
+    /// What it writes, where that is not everything.
+    only: Option<Signal>,
     resource: Mutex<Resource>,
     equal: Equal,
     pool: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What each layer has open of a span; mostly there is one, for which a list would cost an allocation.
+struct Open {
+    first: (u64, OpenSpan),
+    others: Vec<(u64, OpenSpan)>,
+}
+
+impl Open {
+    fn of(&mut self, layer: u64) -> Option<&mut OpenSpan> {
+        let mut all = std::iter::once(&mut self.first).chain(&mut self.others);
+        let own = all.find(|(id, _)| *id == layer).map(|(_, open)| open);
+        own.filter(|open| !open.ended)
+    }
 }
 
 /// Buffers kept for spans to come.
@@ -56,12 +75,19 @@ impl OtelLayer {
         for signal in [Signal::Logs, Signal::Traces] {
             sink.set_header(signal, &Header::new(&resource, signal).0);
         }
+        static LAYERS: AtomicU64 = AtomicU64::new(0);
         OtelLayer {
+            id: LAYERS.fetch_add(1, Ordering::Relaxed),
             sink: Box::new(sink),
+            only: None,
             resource: Mutex::new(resource),
             equal: Equal::default(),
             pool: Mutex::new(Vec::new()),
         }
+    }
+
+    pub(super) fn of(signal: Signal, sink: impl Sink, resource: Resource) -> Self {
+        OtelLayer { only: Some(signal), ..Self::new(Only(signal, sink), resource) }
     }
 
     fn uid(&self, event: &str, ids: u64, time: u64) -> u64 {
@@ -108,6 +134,12 @@ impl OtelLayer {
 }
 
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        if let Some(warning) = super::unseen::warning(dispatch) {
+            self.sink.warn(&warning);
+        }
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let Some(known) = known(metadata) else { return };
@@ -140,7 +172,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
-        let open = OpenSpan::new(known, visited);
+        let open = OpenSpan::new(known, self.only, visited);
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
@@ -155,14 +187,18 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             self.sink.accept(Accepted { begin, end: None, content, records });
         });
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(open);
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<Open>() {
+                Some(open_by) => open_by.others.push((self.id, open)),
+                None => extensions.insert(Open { first: (self.id, open), others: Vec::new() }),
+            }
         }
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        let Some(open) = extensions.get_mut::<Open>().and_then(|open| open.of(self.id)) else { return };
         BUFFERS.with_borrow_mut(|[attributes, record, log]| {
             attributes.clear();
             let mut visited = Visited::new(open.known, SPAN_ATTRIBUTE, attributes);
@@ -182,7 +218,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
     fn on_close(&self, id: span::Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        let Some(open) = extensions.get_mut::<Open>().and_then(|open| open.of(self.id)) else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let attributes = open.unobserved();
         let time = now.max(open.time);

@@ -13,6 +13,8 @@ use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 #[derive(Debug)]
 pub(super) struct OpenSpan {
     pub known: &'static Known,
+    /// What is written of it, where that is not everything.
+    pub only: Option<Signal>,
     pub trace: u128,
     pub span: u64,
     pub parent: u64,
@@ -46,12 +48,13 @@ pub(super) struct Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(known: &'static Known, mut visited: Visited<'_>) -> Self {
+    pub fn new(known: &'static Known, only: Option<Signal>, mut visited: Visited<'_>) -> Self {
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
         visited.out.extend_from_slice(&known.constant);
         let name = visited.take_name();
         OpenSpan {
             known,
+            only,
             trace: visited.trace,
             span: visited.span,
             parent: visited.parent,
@@ -72,11 +75,12 @@ impl OpenSpan {
         self.known.entry.lasting.as_ref()
     }
 
-    /// Names it among everything that lasts.
+    /// Names it among everything that lasts. Layers of one signal each have the same span open, each its own.
     pub fn key(&self) -> Key {
         let mut key = [0; 24];
         let (trace, span) = key.split_at_mut(16);
-        trace.copy_from_slice(&self.trace.to_be_bytes());
+        let own = if self.only == Some(Signal::Logs) { !self.trace } else { self.trace };
+        trace.copy_from_slice(&own.to_be_bytes());
         span.copy_from_slice(&self.span.to_be_bytes());
         Key(key)
     }
@@ -129,12 +133,16 @@ impl OpenSpan {
 
     /// What is stored so that it can be finished after a crash.
     ///
-    /// Layout, little-endian: version (1), length and bytes of the entry's name (u8), trace (u128), span, parent,
-    /// time, ids (u64), flags (u8: 1 remote, 2 content), then as u32 length and bytes: name, links as text, and attributes;
-    /// last the length of the repeated ones (u32).
+    /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
+    /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content), then as u32
+    /// length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.push(1);
+        out.push(match self.only {
+            None => 1,
+            Some(Signal::Logs) => 2,
+            Some(Signal::Traces) => 3,
+        });
         out.push(self.known.entry.name.len() as u8);
         out.extend_from_slice(self.known.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
@@ -157,9 +165,12 @@ impl OpenSpan {
     /// Reads what [`store`](OpenSpan::store) wrote; `None` if it is something else.
     pub fn restore(bytes: &[u8]) -> Option<OpenSpan> {
         let mut rest = Parts(bytes);
-        if rest.take(1)? != [1] {
-            return None;
-        }
+        let only = match rest.take(1)? {
+            [1] => None,
+            [2] => Some(Signal::Logs),
+            [3] => Some(Signal::Traces),
+            _ => return None,
+        };
         let length = usize::from(*rest.take(1)?.first()?);
         let known = named(std::str::from_utf8(rest.take(length)?).ok()?)?;
         known.entry.lasting.as_ref()?;
@@ -172,6 +183,7 @@ impl OpenSpan {
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
             known,
+            only,
             trace,
             span,
             parent,
@@ -277,7 +289,11 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
             Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
         let (mut span, mut log) = (Vec::new(), Vec::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
-            let queues = |signal: &Signal| if *signal == Signal::Logs { logs } else { traces };
+            let queues = |signal: &Signal| match (signal, open.only) {
+                (signal, Some(only)) if *signal != only => &[],
+                (Signal::Logs, _) => logs,
+                (Signal::Traces, _) => traces,
+            };
             let records: Vec<Record<'_>> = accepted
                 .records
                 .iter()

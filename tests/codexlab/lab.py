@@ -5,7 +5,7 @@ over stdio that record every line both ways.
 Nothing here leaves the machine: drive.py re-executes itself inside a network
 namespace that has loopback only, and refuses to run where another interface is up.
 """
-import base64, json, os, shlex, shutil, subprocess, sys, threading, time
+import base64, json, os, shlex, shutil, socket, subprocess, sys, threading, time
 
 import mock_model, mock_backend
 
@@ -13,6 +13,11 @@ import mock_model, mock_backend
 CODEX = os.environ.get("CODEX_BIN") or sys.exit("CODEX_BIN names no codex binary; `.ci/parts codex` installs one")
 # CODEX_VIA: a command put in front of every stdio `codex app-server`, for example "factline tap --".
 VIA = shlex.split(os.environ.get("CODEX_VIA", ""))
+# LAB_BACKEND: a factline program, to start a backend that gets what codex sends (and is strict) and another for
+# what a tap derives; LAB_AFTER: a command that is run when all has ended, while they still run.
+BACKEND = os.environ.get("LAB_BACKEND")
+AFTER = shlex.split(os.environ.get("LAB_AFTER", ""))
+BACKEND_PORTS = {"codex": 8321, "tap": 8322}
 # Where everything lives that codex sees and leaves behind.
 LAB = os.path.abspath(os.environ.get("LAB_DIR") or "lab")
 HOME = LAB + "/home"
@@ -297,7 +302,7 @@ class Lab:
         self.out = outdir
         shutil.rmtree(outdir, ignore_errors=True)
         os.makedirs(outdir)
-        for d in (HOME, WORK, TMP):
+        for d in (HOME, WORK, TMP, LAB + "/ext"):
             shutil.rmtree(d, ignore_errors=True)
             os.makedirs(d)
         self.msrv, self.model = mock_model.serve()
@@ -308,11 +313,28 @@ class Lab:
         self.rec = Recorder(outdir)
         self.err = open(os.path.join(outdir, "stderr.log"), "wb")
         self.procs = []
+        self.backends = [self.reference(name, port) for name, port in BACKEND_PORTS.items()] if BACKEND else []
+        if BACKEND:
+            self.backend.analytics_to = "http://127.0.0.1:%d" % BACKEND_PORTS["codex"]
         self.nconn = 0
         self.repo()
         self.config()
         self.auth()
         self.scripts = []
+
+    def reference(self, name, port):
+        strict = ["--strict"] if name == "codex" and os.environ.get("LAB_STRICT") else []
+        p = subprocess.Popen([BACKEND, "backend", "serve", "--quiet", "--listen", "127.0.0.1:%d" % port,
+                              "--db", os.path.join(self.out, name + ".db"), *strict], stderr=self.err)
+        end = time.time() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return p
+            except OSError:
+                if p.poll() is not None or time.time() > end:
+                    raise
+                time.sleep(0.02)
 
     def git(self, *a):
         env = {"PATH": os.environ["PATH"], "HOME": HOME, "GIT_AUTHOR_NAME": "Lab", "GIT_AUTHOR_EMAIL": "lab@example.invalid", "GIT_COMMITTER_NAME": "Lab",
@@ -417,6 +439,11 @@ trust_level = "trusted"
                     p.kill()
                     p.wait()
         time.sleep(0.3)
+        if AFTER:
+            subprocess.run(AFTER, check=True, stdout=self.err, stderr=self.err)
+        for p in self.backends:
+            p.terminate()
+            p.wait(5)
         self.rec.close()
         self.err.close()
         self.msrv.shutdown()

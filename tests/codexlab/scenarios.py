@@ -1,6 +1,6 @@
 """The scenarios. Each is a function of a fresh Lab, and has a recording in tests/corpus."""
 import json, os, subprocess, time
-from lab import HOME, WORK
+from lab import HERE, HOME, LAB, WORK
 
 ALL = {}
 
@@ -38,6 +38,17 @@ def reason(text):
 
 # A path that the sandbox of workspace-write keeps codex from, unlike /tmp, and that is nobody's.
 OUTSIDE = "/var/tmp/factline-lab-outside-%d.txt" % os.getpid()
+
+MCP = '[mcp_servers.lab]\ncommand = "python3"\nargs = ["%s/mcp_server.py"]\n' % HERE
+SKILL = """---
+name: %s
+description: %s
+---
+
+# %s
+
+Follow these steps: print the word %s.
+"""
 
 
 @scenario("01-hello")
@@ -77,6 +88,32 @@ def s02(L):
     c.call("thread/resume", {"threadId": t})
     c.call("thread/resume", {"threadId": "01a20000-0000-7000-8000-000000000000"})
     c.call("thread/read", {"threadId": t, "includeTurns": True})
+    L.settle()
+    c.close()
+
+
+@scenario("03-fork")
+def s03(L):
+    """A thread with two turns is forked three ways (whole, up to the first turn, ephemeral) and each fork gets a turn; fork of a fork."""
+    L.script(("one", [msg("Uno.")]), ("two", [msg("Dos.")]), ("three", [msg("Tres.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    first = c.turn(t, "Say one.")
+    c.turn(t, "Say two.")
+    r = c.call("thread/fork", {"threadId": t})
+    f1 = r["result"]["thread"]["id"]
+    c.turn(f1, "Say three.")
+    r = c.call("thread/fork", {"threadId": t, "lastTurnId": first, "threadSource": "user"})
+    if "result" in r:
+        c.turn(r["result"]["thread"]["id"], "Say two, differently.")
+    r = c.call("thread/fork", {"threadId": t, "ephemeral": True})
+    r = c.call("thread/fork", {"threadId": t, "ephemeral": True, "excludeTurns": True})
+    if "result" in r:
+        c.turn(r["result"]["thread"]["id"], "Say three in the ephemeral fork.")
+    r = c.call("thread/fork", {"threadId": f1})
+    if "result" in r:
+        c.turn(r["result"]["thread"]["id"], "Say one in the fork of the fork.")
     L.settle()
     c.close()
 
@@ -139,6 +176,80 @@ def s04(L):
         os.remove(OUTSIDE)
     except OSError:
         pass
+    L.settle()
+    c.close()
+
+
+@scenario("05-file-change")
+def s05(L):
+    """apply_patch: add, update, move, delete without asking; approval accepted, declined, accepted for session and cancelled on read-only; a patch that does not apply."""
+    S = L.script
+    S(("add and update", [patch("*** Add File: new.py\n+def sub(a, b):\n+    return a - b\n+\n+print(sub(3, 1))\n*** Update File: calc.py\n@@\n def add(a, b):\n-    return a + b\n+    # sum\n+    return b + a\n")], [msg("Added and updated.")]),
+      ("move and delete", [patch("*** Update File: new.py\n*** Move to: lib/moved.py\n@@\n-print(sub(3, 1))\n+print(sub(4, 1))\n*** Delete File: README.md\n")], [msg("Moved and deleted.")]),
+      ("broken patch", [patch("*** Update File: calc.py\n@@\n-no such line\n+x\n")], [msg("It did not apply.")]),
+      ("not a patch", [{"t": "custom", "name": "apply_patch", "input": "hello"}], [msg("Not a patch.")]),
+      ("ask accept", [patch("*** Add File: ok.txt\n+ok\n")], [msg("Accepted.")]),
+      ("ask decline", [patch("*** Add File: no.txt\n+no\n")], [msg("Declined.")]),
+      ("ask session", [patch("*** Add File: s.txt\n+1\n")], [patch("*** Update File: s.txt\n@@\n-1\n+2\n")], [msg("Session.")]),
+      ("ask cancel", [patch("*** Add File: c.txt\n+c\n")], [msg("never")]))
+    c = L.stdio()
+    answers = []
+    c.approve = lambda m: {"decision": answers.pop(0) if answers else "decline"}
+    c.hello()
+    t = c.thread(approvalPolicy="never", sandbox="workspace-write")
+    c.turn(t, "Please add and update files.")
+    c.turn(t, "Please move and delete files.")
+    c.turn(t, "Send a broken patch.")
+    c.turn(t, "Send what is not a patch.")
+    t = c.thread(approvalPolicy="on-request", sandbox="read-only")
+    answers[:] = ["accept"]
+    c.turn(t, "Please ask accept.")
+    answers[:] = ["decline"]
+    c.turn(t, "Please ask decline.")
+    answers[:] = ["acceptForSession", "accept"]
+    c.turn(t, "Please ask session.")
+    answers[:] = ["cancel"]
+    c.turn(t, "Please ask cancel.")
+    L.settle()
+    c.close()
+
+
+@scenario("06-mcp")
+def s06(L):
+    """MCP tool calls to a stdio server: ok (with progress), tool error, protocol error, unknown tool, a destructive tool behind an elicitation (accepted and declined), a slow call; also mcpServer/tool/call by the client and an MCP server that fails to start. otel.jsonl has all three signals."""
+    L.config(otel=True, extra=MCP + '\n[mcp_servers.broken]\ncommand = "/bin/false"\n')
+    S = L.script
+    ns = "mcp__lab"
+    S(("add numbers", [call("add", {"a": 2, "b": 40}, ns)], [msg("42.")]),
+      ("let it fail", [call("fail", {"why": "testing"}, ns)], [call("boom", {}, ns)], [call("nothing_here", {}, ns)], [msg("Those failed.")]),
+      ("slow and add", [call("slow", {"s": 0.6}, ns), call("add", {"a": 1, "b": 1}, ns)], [msg("Both done.")]),
+      ("destructive", [call("write", {}, ns)], [msg("Write step over.")]))
+    c = L.stdio()
+    answers = []
+
+    def ap(m):
+        d = answers.pop(0) if answers else "decline"
+        if m["method"] == "mcpServer/elicitation/request":
+            return {"action": d, "content": {} if d == "accept" else None, "_meta": None}
+        if m["method"] == "item/tool/requestUserInput":
+            q = m["params"]["questions"][0]
+            o = [x["label"] for x in q.get("options") or []]
+            pickd = (o[0] if d == "accept" else o[-1]) if o else d
+            return {"answers": {q["id"]: {"answers": [pickd]}}}
+        return {"decision": d}
+    c.approve = ap
+    c.hello()
+    t = c.thread(approvalPolicy="on-request", sandbox="workspace-write")
+    c.call("mcpServerStatus/list", {})
+    c.turn(t, "Please add numbers.")
+    c.turn(t, "Please let it fail.")
+    c.turn(t, "Please slow and add.")
+    answers[:] = ["accept"]
+    c.turn(t, "Do the destructive write.")
+    answers[:] = ["decline"]
+    c.turn(t, "Do the destructive write again.")
+    c.call("mcpServer/tool/call", {"server": "lab", "threadId": t, "tool": "add", "arguments": {"a": 5, "b": 6}})
+    c.call("mcpServer/tool/call", {"server": "lab", "threadId": t, "tool": "fail", "arguments": {}})
     L.settle()
     c.close()
 
@@ -225,6 +336,40 @@ def s08(L):
     L.settle()
 
 
+@scenario("09-errors")
+def s09(L):
+    """Model errors that fail the turn: 429 rate limit, 429 usage_limit_reached, 500, 401, 400, stream cut before completed, response.failed (context_length_exceeded, insufficient_quota, server_is_overloaded, cyber_policy), response.incomplete; one 500 that a retry cures; an unknown model provider on thread/start."""
+    S = L.script
+
+    def err(status, typ, message="mock error", **kw):
+        return {"t": "http", "status": status, "body": {"error": {"type": typ, "message": message, **kw}}}
+    S(("rate limited", [err(429, "rate_limit_exceeded", "Rate limit reached. Please try again in 1s.")]),
+      ("usage limit", [dict(err(429, "usage_limit_reached", "The usage limit has been reached", plan_type="pro", resets_at=int(time.time()) + 3600, resets_in_seconds=3600),
+                            headers={"x-codex-primary-used-percent": "100", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-at": str(int(time.time()) + 3600),
+                                     "x-codex-secondary-used-percent": "40", "x-codex-secondary-window-minutes": "10080", "x-codex-secondary-reset-at": str(int(time.time()) + 86400)})]),
+      ("server error", [err(500, "server_error")]),
+      ("unauthorized", [err(401, "invalid_request_error", "bad token")]),
+      ("bad request", [err(400, "invalid_request_error", "bad request from mock")]),
+      ("cut the stream", [msg("This will be c", deltas=3), {"t": "cut"}]),
+      ("context too long", [{"t": "failed", "code": "context_length_exceeded", "message": "Your input exceeds the context window of this model."}]),
+      ("no quota", [{"t": "failed", "code": "insufficient_quota", "message": "You exceeded your current quota."}]),
+      ("overloaded", [{"t": "failed", "code": "server_is_overloaded", "message": "Overloaded."}]),
+      ("cyber", [{"t": "failed", "code": "cyber_policy", "message": "This request has been flagged."}]),
+      ("incomplete", [msg("Half an ans"), {"t": "incomplete", "reason": "max_output_tokens"}]),
+      ("retry cures", [err(500, "server_error")], [msg("Cured.")]),
+      ("cut then fine", [msg("Half"), {"t": "cut"}], [msg("Fine now.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    for p in ["rate limited", "usage limit", "server error", "bad request", "cut the stream", "no quota", "overloaded", "cyber", "incomplete", "retry cures", "cut then fine", "context too long", "unauthorized"]:
+        t = c.thread()
+        c.turn(t, "Please be %s." % p, timeout=40)
+    c.call("thread/start", {"cwd": WORK, "modelProvider": "nonexistent"})
+    c.call("turn/start", {"threadId": "01a20000-0000-7000-8000-000000000000", "input": [{"type": "text", "text": "x"}]})
+    L.settle()
+    c.close()
+
+
 @scenario("10-subagents")
 def s10(L):
     """Subagents. gpt-5.5 (multi-agent v1): spawn_agent x2, wait_agent, send_input, close_agent, resume_agent, spawn of a bad agent; the children run a command. gpt-5.6-sol (multi-agent v2): spawn_agent, list_agents, send_message, followup_task, wait_agent, interrupt_agent."""
@@ -271,6 +416,33 @@ REVIEW = json.dumps({"findings": [{"title": "[P1] Sum is wrong", "body": "It add
                      "overall_correctness": "patch is incorrect", "overall_explanation": "One bug.", "overall_confidence_score": 0.7})
 
 
+@scenario("11-skills")
+def s11(L):
+    """Skills: skills/list; explicit invocation by an input item of type skill, by $name in the text; implicit invocation (the model reads SKILL.md, or runs a script in the skill's scripts/); disable one with skills/config/write and name it again."""
+    def mk(base, n, d):
+        os.makedirs(base + "/" + n + "/scripts", exist_ok=True)
+        open(base + "/" + n + "/SKILL.md", "w").write(SKILL % (n, d, n, n))
+        open(base + "/" + n + "/scripts/go.py", "w").write("print('%s')\n" % n)
+        return base + "/" + n + "/SKILL.md"
+    u = mk(HOME + "/skills", "user-greeter", "Greets the user politely")
+    r = mk(WORK + "/.agents/skills", "repo-checker", "Checks the repo")
+    L.script(("greet with the skill", [msg("Greeted.")]), ("dollar", [msg("Dollar skill used.")]),
+             ("find your own way", [run("cat %s" % r)], [run("python3 %s" % r.replace("SKILL.md", "scripts/go.py"))], [msg("Read the skill by myself.")]),
+             ("disabled", [msg("No skill.")]))
+    c = L.stdio()
+    c.hello()
+    c.call("skills/list", {"cwds": [WORK]})
+    t = c.thread()
+    c.turn(t, [{"type": "text", "text": "Please greet with the skill.", "text_elements": []}, {"type": "skill", "name": "user-greeter", "path": u}])
+    c.turn(t, "Use $repo-checker, the dollar way.")
+    c.turn(t, "Please find your own way.")
+    c.turn(t, [{"type": "text", "text": "Both: greet with the skill.", "text_elements": []}, {"type": "skill", "name": "user-greeter", "path": u}, {"type": "skill", "name": "repo-checker", "path": r}, {"type": "skill", "name": "ghost", "path": LAB + "/none/SKILL.md"}])
+    c.call("skills/config/write", {"path": u, "enabled": False})
+    c.turn(t, [{"type": "text", "text": "Now $user-greeter is disabled.", "text_elements": []}])
+    L.settle()
+    c.close()
+
+
 @scenario("15-review")
 def s15(L):
     """review/start inline: uncommitted changes, a commit, a base branch, custom instructions; steer during a review (rejected as not steerable); interrupt of a review, first with the id that review/start answered (rejected), then with the id of turn/started; then a normal turn."""
@@ -305,5 +477,125 @@ def s15(L):
         c.call("turn/interrupt", {"threadId": t, "turnId": inner})
     rv({"type": "custom", "instructions": "Do a slow custom review, again."}, stop)
     c.turn(t, "Many thanks.")
+    L.settle()
+    c.close()
+
+
+@scenario("21-goals")
+def s21(L):
+    """Goals: thread/goal/set, get, update of status and budget, clear; the model's create_goal, get_goal and update_goal tools; automatic continuation turns of an active goal."""
+    S = L.script
+    S(("make yourself a goal", [call("create_goal", {"objective": "Write a haiku", "token_budget": 5000})], [call("get_goal", {})], [call("update_goal", {"status": "complete"})], [msg("Goal complete.")]),
+      ("be idle", [msg("Idle.")]))
+    S(("Continue working toward the active thread goal", [msg("Working on the report.")], [msg("Still working.")], [call("update_goal", {"status": "complete"})], [msg("Report finished.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    c.turn(t, "Please be idle.")
+    c.call("thread/goal/get", {"threadId": t})
+    mk = c.mark()
+    c.call("thread/goal/set", {"threadId": t, "objective": "Finish the lab report", "tokenBudget": 100000, "status": "active"})
+    c.wait(lambda m: m.get("method") == "thread/goal/updated" and m["params"]["goal"].get("status") == "complete", 15, mk)
+    time.sleep(1.5)
+    c.call("thread/goal/get", {"threadId": t})
+    c.call("thread/goal/clear", {"threadId": t})
+    c.call("thread/goal/set", {"threadId": t, "objective": "Paused thing", "status": "paused"})
+    c.call("thread/goal/set", {"threadId": t, "tokenBudget": 1234})
+    c.call("thread/goal/clear", {"threadId": t})
+    c.call("thread/goal/clear", {"threadId": t})
+    t2 = c.thread()
+    c.turn(t2, "Please make yourself a goal.")
+    L.settle()
+    c.close()
+
+
+@scenario("22-hooks")
+def s22(L):
+    """Hooks of many events from CODEX_HOME/hooks.json (trust bypassed by config): ones that succeed, one that blocks a command, one that fails, one that times out; hooks/list."""
+    hk = LAB + "/ext/hook.py"
+    os.makedirs(LAB + "/ext", exist_ok=True)
+    open(hk, "w").write("import sys, json, time\nmode = sys.argv[1]\nd = json.load(sys.stdin)\n"
+                        "if mode == 'block' and 'forbidden' in json.dumps(d.get('tool_input', '')):\n    print('blocked by lab hook', file=sys.stderr); sys.exit(2)\n"
+                        "if mode == 'fail': sys.exit(7)\nif mode == 'slow': time.sleep(5)\nif mode == 'ctx': print(json.dumps({'hookSpecificOutput': {'hookEventName': d['hook_event_name'], 'additionalContext': 'lab context'}}))\n")
+
+    def h(mode, timeout=None, matcher=None):
+        e = {"hooks": [{"type": "command", "command": "python3 %s %s" % (hk, mode), **({"timeout": timeout} if timeout else {})}]}
+        if matcher:
+            e["matcher"] = matcher
+        return e
+    json.dump({"hooks": {"SessionStart": [h("ctx")], "UserPromptSubmit": [h("ctx")], "PreToolUse": [h("block"), h("fail")], "PostToolUse": [h("ok"), h("slow", 1)],
+                         "PermissionRequest": [h("ok")], "Stop": [h("ok")], "PreCompact": [h("ok")], "PostCompact": [h("ok")], "SubagentStart": [h("ok")], "SubagentStop": [h("ok")],
+                         "Interrupt": [h("ok")], "SessionEnd": [h("ok")]}}, open(HOME + "/hooks.json", "w"))
+    L.config(top="bypass_hook_trust = true")
+    S = L.script
+    S(("handoff summary", [msg("SUMMARY")]))
+    S(("run fine", [run("echo fine")], [msg("Ran.")]), ("run bad", [run("echo forbidden")], [msg("Blocked.")]),
+      ("ask first", [run("touch asked.txt")], [msg("Asked.")]), ("hook child", [msg("child ok")]),
+      ("spawn one", [call("spawn_agent", {"message": "You are the hook child."}, "multi_agent_v1")], [call("wait_agent", {"targets": ["{{re:\"agent_id\": ?\"([0-9a-f-]{36})\"}}"], "timeout_ms": 15000}, "multi_agent_v1")], [msg("Spawned.")]),
+      ("talk long", [msg("long " * 100, deltas=100, delay=0.05)]))
+    c = L.stdio("-c", "bypass_hook_trust=true")
+    c.approve = lambda m: {"decision": "accept"}
+    c.hello()
+    c.call("hooks/list", {"cwds": [WORK]})
+    t = c.thread(config={"bypass_hook_trust": True})
+    c.turn(t, "Please run fine.")
+    c.turn(t, "Please run bad.")
+    c.turn(t, "Please spawn one.")
+    mk = c.mark()
+    u = c.turn_begin(t, "Please talk long.")
+    c.wait_method("item/agentMessage/delta", 10, mk, threadId=t)
+    c.call("turn/interrupt", {"threadId": t, "turnId": u})
+    c.wait_method("turn/completed", 20, mk, threadId=t)
+    mk = c.mark()
+    c.call("thread/compact/start", {"threadId": t})
+    c.wait_method("turn/completed", 30, mk, threadId=t)
+    t = c.thread(config={"bypass_hook_trust": True}, approvalPolicy="untrusted", sandbox="workspace-write")
+    c.turn(t, "Please ask first.")
+    L.settle()
+    c.close()
+
+
+@scenario("24-thread-admin")
+def s24(L):
+    """Thread housekeeping: name/set, archive, unarchive, list, read, loaded/list, shellCommand, inject_items, metadata/update, turns/list, items/list, unsubscribe, revert, delete; command/exec without a thread; fuzzyFileSearch; several error answers."""
+    L.script(("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    u = c.turn(t, "Say hello.")
+    c.turn(t, "Say hello again.")
+    c.call("thread/name/set", {"threadId": t, "name": "My thread"})
+    c.call("thread/metadata/update", {"threadId": t, "gitInfo": {"branch": "feature/x"}})
+    mk = c.mark()
+    c.call("thread/shellCommand", {"threadId": t, "command": "echo from the user; exit 2"})
+    c.wait_method("turn/completed", 10, mk, threadId=t)
+    c.call("thread/inject_items", {"threadId": t, "items": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "injected"}]}]})
+    c.call("thread/turns/list", {"threadId": t})
+    c.call("thread/items/list", {"threadId": t})
+    c.call("thread/loaded/list", {})
+    c.call("thread/list", {"limit": 5})
+    c.call("thread/read", {"threadId": t, "includeTurns": True})
+    c.call("thread/revert", {"threadId": t, "turnId": u})
+    r = c.call("thread/turns/list", {"threadId": t})
+    ids = [x["id"] for x in (r.get("result") or {}).get("data", [])]
+    if ids:
+        c.call("thread/revert", {"threadId": t, "beforeTurnId": ids[0]})
+    c.call("fuzzyFileSearch", {"query": "cal", "roots": [WORK]})
+    c.call("command/exec", {"command": ["sh", "-c", "echo standalone"], "cwd": WORK})
+    c.call("command/exec", {"command": ["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done"], "cwd": WORK, "processId": "p1", "streamStdoutStderr": True})
+    c.call("thread/archive", {"threadId": t})
+    time.sleep(0.5)
+    c.call("thread/archive", {"threadId": t})
+    c.call("thread/unarchive", {"threadId": t})
+    c.call("thread/resume", {"threadId": t})
+    c.call("thread/unsubscribe", {"threadId": t})
+    t2 = c.thread()
+    c.turn(t2, "Say hello in the thread to delete.")
+    c.call("thread/delete", {"threadId": t2})
+    t3 = c.thread(ephemeral=True)
+    c.call("thread/archive", {"threadId": t3})
+    c.call("experimentalFeature/list", {})
+    c.call("permissionProfile/list", {})
+    c.call("account/rateLimits/read", {})
     L.settle()
     c.close()
