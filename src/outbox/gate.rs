@@ -1,4 +1,4 @@
-//! What emitters and the writer thread share, and the way from the ring into the segments.
+//! What emitters and the writer's threads share, and the way from the ring into the segments.
 //!
 //! Two locks, always taken in this order: the store's (who writes files) and the gate's (who touches the
 //! ring; never held during a system call that writes).
@@ -38,7 +38,7 @@ pub(crate) struct Gate {
     pub(crate) stuck: bool,
     /// Something that was taken from the ring is not written.
     pub(crate) behind: bool,
-    /// The writer thread sleeps until it is called.
+    /// The thread that drains sleeps until it is called.
     pub(crate) idle: bool,
     called: bool,
     pub(crate) closed: bool,
