@@ -234,6 +234,17 @@ fn nobody_there_ends_soon_and_says_at_which_step() {
 }
 
 #[test]
+fn a_proxy_is_named_without_its_credentials_and_the_probe_goes_through_it() {
+    let (around, proxy) = (Surroundings::new(), Collector::start(|_, _| Reply::ok()));
+    let through = proxy.url("").replace("http://", "http://ada:hunter2@");
+    let seen = examine(&around, &[(ENDPOINT, "http://collector.invalid:4318"), ("HTTP_PROXY", &through)]);
+    seen.must("proxy", "ok", &format!("requests go through {}", proxy.url("")));
+    seen.must("logs", "ok", "acknowledged");
+    assert_eq!(proxy.requests()[0].path, "http://collector.invalid:4318/v1/logs");
+    assert!(!seen.ran.stdout.contains("hunter2"));
+}
+
+#[test]
 fn a_certificate_is_refused_for_a_reason_that_is_told() {
     let (around, collector) = (Surroundings::new(), Collector::start(|_, _| Reply::ok()));
     let (ours, theirs) =
@@ -286,6 +297,34 @@ fn tls_where_there_is_none_and_none_where_there_is_are_told_apart() {
     let seen = examine(&around, &[(ENDPOINT, &format!("http://localhost:{port}"))]);
     let line = seen.must("protocol", "fail", "speaks TLS, and was spoken to in plain text");
     assert!(line.advice.contains("https://"), "{line:?}");
+}
+
+#[test]
+fn a_server_that_speaks_for_ever_ends_with_the_time_limit() {
+    let around = Surroundings::new();
+    let endless = |start: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut bytes = start.iter().chain(std::iter::repeat(&b'a'));
+                while stream.write_all(&[*bytes.next().unwrap()]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        address
+    };
+    let since = Instant::now();
+    // The head of a TLS record of 16 KiB, a head of HTTP that does not end, and nothing known.
+    let tls = examine(&around, &[(ENDPOINT, &format!("https://{}", endless(b"\x16\x03\x03\x40\x00\x02")))]);
+    tls.must("certificate", "fail", "no answer in time");
+    let http = examine(&around, &[(ENDPOINT, &format!("http://{}", endless(b"HTTP/1.1 200 OK\r\nx: ")))]);
+    http.must("logs", "fail", "not now");
+    let other = examine(&around, &[(ENDPOINT, &format!("http://{}", endless(b"SSH-2.0-")))]);
+    other.must("protocol", "fail", "neither HTTP nor gRPC");
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
 }
 
 #[test]
