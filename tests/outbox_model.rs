@@ -73,7 +73,9 @@ fn copy_of(from: &Path) -> TempDir {
             }
         }
     }
-    rings.into_iter().for_each(|(ring, target)| drop(std::fs::copy(ring, target).unwrap()));
+    for (ring, target) in rings {
+        std::fs::copy(ring, target).unwrap();
+    }
     to
 }
 
