@@ -121,7 +121,7 @@ fn run(ops: Vec<Op>) {
             Op::Append(_) | Op::Fill => {
                 let (sizes, content) = match op {
                     Op::Append(size) => (vec![size], false),
-                    _ => (vec![2900; 100], true),
+                    _ => (vec![14_000; 20], true),
                 };
                 for size in sizes {
                     let i = accepted.len() as u32;
@@ -223,7 +223,7 @@ fn run(ops: Vec<Op>) {
 
 /// `PROPTEST_CASES`, else few enough for everyday.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
 }
 
 proptest! {

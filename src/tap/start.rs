@@ -96,11 +96,19 @@ pub(super) fn start(command: &[OsString]) -> Result<Child, StartError> {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
     };
     let started = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    started.map_err(|source| StartError {
-        command: program.clone(),
-        why: why(program, &source),
-        source: Some(source),
-    })
+    started.map_err(|source| failed(program, source))
+}
+
+/// Starts a child that its clients reach by other ways: its standard streams are ours.
+pub(super) fn start_beside(command: &[OsString]) -> Result<Child, StartError> {
+    let Some((program, args)) = command.split_first() else {
+        return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
+    };
+    Command::new(program).args(args).spawn().map_err(|source| failed(program, source))
+}
+
+fn failed(program: &OsString, source: io::Error) -> StartError {
+    StartError { command: program.clone(), why: why(program, &source), source: Some(source) }
 }
 
 fn why(program: &OsStr, error: &io::Error) -> Why {
