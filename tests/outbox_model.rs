@@ -121,7 +121,7 @@ fn run(ops: Vec<Op>) {
             Op::Append(_) | Op::Fill => {
                 let (sizes, content) = match op {
                     Op::Append(size) => (vec![size], false),
-                    _ => (vec![14_000; 20], true),
+                    _ => (vec![6_000; 45], true),
                 };
                 for size in sizes {
                     let i = accepted.len() as u32;
