@@ -57,7 +57,9 @@ fn tapped(place: &Path) -> Child {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_factline")), PathBuf::from);
     let mut command = Command::new(program);
     command.args(["tap", "--", "cat"]).env("HOME", place).env("FACTLINE_OUTBOX_DIR", place.join("outbox"));
-    ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| command.env(name, place));
+    for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+        command.env(name, place);
+    }
     start(command)
 }
 
