@@ -14,6 +14,7 @@ mod env_analytics;
 mod env_otlp;
 mod file;
 mod kind;
+mod metrics;
 mod outbox;
 mod page;
 mod pairs;
@@ -32,6 +33,7 @@ pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm,
 pub use endpoint::Endpoint;
 pub use file::{ConfigFile, FileError};
 pub use kind::Kind;
+pub use metrics::{MetricsConfig, Temporality, TokenNames};
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub(crate) use pairs::printed_headers;
@@ -55,7 +57,7 @@ pub enum Signal {
 
 impl Signal {
     /// Those that are sent, in the order of [`Config::signals`].
-    pub const ALL: [Signal; 2] = [Self::Logs, Self::Traces];
+    pub const ALL: [Signal; 3] = [Self::Logs, Self::Traces, Self::Metrics];
 
     /// `logs`, `traces` or `metrics`.
     pub const fn name(self) -> &'static str {
@@ -259,6 +261,8 @@ pub struct Config {
     pub log: Option<Setting<PathBuf>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
+    /// How metrics are made.
+    pub metrics: MetricsConfig,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
     pub analytics: Analytics,
 }
@@ -380,6 +384,7 @@ impl Config {
         let log = env.text("FACTLINE_LOG");
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
+        let metrics = env.metrics();
         let analytics = env.analytics()?;
         env.standard();
         let config = Self {
@@ -392,6 +397,7 @@ impl Config {
             filter,
             log,
             signals,
+            metrics,
             analytics,
         };
         Ok((config, env.finish()?))

@@ -151,7 +151,8 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     layers::check(sources).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
-    let mut all = layers::telemetry(sources, telemetry.sink(), telemetry.resource()).ok()?;
+    let mut all = layers::telemetry(sources, telemetry.sink(), telemetry.own_resource()).ok()?;
+    all.extend(layers::metrics(sources, telemetry.metrics_layer()).ok()?);
     all.extend(layers::events(sources, telemetry.analytics_layer()).ok()?);
     let subscriber = tracing_subscriber::registry().with(all);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
