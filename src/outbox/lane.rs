@@ -105,6 +105,11 @@ impl LaneInner {
         &self.freed
     }
 
+    /// Its process is gone, and everything we added is in its files.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.live && lock(&self.store).pending_bytes() == 0
+    }
+
     pub(crate) fn space_freed(&self) {
         *lock(&self.freed.0) += 1;
         self.freed.1.notify_all();
