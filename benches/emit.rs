@@ -251,7 +251,7 @@ fn log(number: u64, envelope: &Envelope) {
         tool: Some("exec_command".into()),
         trigger: "sandbox_denial".into(),
         started_at_ms: Some(1_764_000_000_000 + number as i64),
-        additional_permissions: Some(number % 2 == 0),
+        additional_permissions: Some(number.is_multiple_of(2)),
         network: Some(true),
         ..ApprovalRequested::default()
     };
@@ -369,7 +369,7 @@ fn peer_logs(what: &str) -> Measured {
                 connection_id = number,
                 wait_s = 0.25_f64,
                 execution_s = 1.5_f64,
-                network = number % 2 == 0,
+                network = number.is_multiple_of(2),
             );
         },
     )
@@ -398,7 +398,7 @@ fn peer_spans(what: &str) -> Measured {
                 connection_id = number,
                 wait_s = 0.25_f64,
                 execution_s = 1.5_f64,
-                network = number % 2 == 0,
+                network = number.is_multiple_of(2),
             );
             drop(span.entered());
         },
