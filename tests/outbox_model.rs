@@ -223,7 +223,7 @@ fn run(ops: Vec<Op>) {
 
 /// `PROPTEST_CASES`, else few enough for everyday.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
 }
 
 proptest! {
