@@ -243,7 +243,7 @@ pub struct SignalConfig {
 }
 
 /// The effective configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// No telemetry at all (`OTEL_SDK_DISABLED`).
     pub disabled: Setting<bool>,
@@ -263,6 +263,8 @@ pub struct Config {
     pub log: Option<Setting<PathBuf>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
+    /// The share of turns that have spans, from 0 to 1 (`OTEL_TRACES_SAMPLER`).
+    pub sampled: Setting<f64>,
     /// How metrics are made.
     pub metrics: MetricsConfig,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
@@ -386,6 +388,7 @@ impl Config {
         let log = env.text("FACTLINE_LOG");
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
+        let sampled = env.sampled();
         let metrics = env.metrics();
         let analytics = env.analytics()?;
         env.standard();
@@ -399,6 +402,7 @@ impl Config {
             filter,
             log,
             signals,
+            sampled,
             metrics,
             analytics,
         };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::analytics::Events as _;
 use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
-use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
+use crate::otel::{self, Header, OtelLayer, OutboxSink, Ratio, Resource, Sampled};
 use crate::outbox::{
     self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
 };
@@ -39,6 +39,7 @@ pub struct Telemetry {
     #[cfg(feature = "analytics")]
     families: crate::analytics::Families,
     resource: Resource,
+    sampled: Ratio,
     /// The same with this process's own id.
     own: Resource,
     adopted: Arc<Mutex<Vec<Lane>>>,
@@ -97,18 +98,32 @@ impl Telemetry {
     /// # Errors
     /// The outbox can't be used, or delivery can't be set up.
     pub fn start(config: &Config) -> Result<Telemetry, StartError> {
+        Self::open(config, |signal| queue_names(signal).get(..1).unwrap_or_default())
+    }
+
+    /// The same, with room for an application's own telemetry: [`Telemetry::log_processor`] and
+    /// [`Telemetry::span_processor`] put it into queues of its own, which go where facts go.
+    ///
+    /// # Errors
+    /// As [`Telemetry::start`].
+    #[cfg(feature = "sdk")]
+    pub fn start_with_application(config: &Config) -> Result<Telemetry, StartError> {
+        Self::open(config, queue_names)
+    }
+
+    fn open(config: &Config, queues: fn(Signal) -> &'static [&'static str]) -> Result<Telemetry, StartError> {
         let destinations = config.destinations();
         let mut settings = settings(config);
-        settings.queues =
-            destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
+        let names =
+            || destinations.iter().flat_map(|to| queues(to.signal).iter().map(move |name| (*name, to)));
+        settings.queues = names().map(|(name, _)| name.to_owned()).collect();
         let analytics = config.analytics_sink().cloned();
         settings.queues.extend(analytics.as_ref().map(|_| ANALYTICS_QUEUE.to_owned()));
         let outbox = Outbox::open(settings).map_err(StartError::Outbox)?;
         let failed = |error: &dyn fmt::Display| StartError::Delivery(error.to_string());
         let deliverer = Deliverer::start(Vec::new()).map_err(|error| failed(&error))?;
         let own = outbox.own();
-        for destination in &destinations {
-            let name = queue_name(destination.signal);
+        for (name, destination) in names() {
             let reader = own.reader(name).map_err(|error| failed(&error))?;
             let route = Route::new(name, Box::new(Stored::new(reader)), destination)
                 .map_err(|error| failed(&error))?;
@@ -132,6 +147,7 @@ impl Telemetry {
             families: families(&config.analytics.families.value),
             own: resource.clone().with("service.instance.id", &instance_id()),
             resource,
+            sampled: Ratio::new(config.sampled.value),
             adopted: Arc::default(),
             stopping: Arc::default(),
             #[cfg(feature = "metrics")]
@@ -161,10 +177,28 @@ impl Telemetry {
         otel::layer(self.sink(), self.own.clone())
     }
 
-    /// What the layer writes to, for a layer that is put together elsewhere.
-    pub fn sink(&self) -> OutboxSink {
-        OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
-            .with_metrics(self.queues(Signal::Metrics))
+    /// What the layer writes to, for a layer that is put together elsewhere: the outbox, with the spans of as many
+    /// turns as are sampled.
+    pub fn sink(&self) -> Sampled<OutboxSink> {
+        let sink =
+            OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
+                .with_metrics(self.queues(Signal::Metrics));
+        Sampled::new(sink, self.sampled)
+    }
+
+    /// For a `SdkLoggerProvider` of the application; none where logs go nowhere, or without
+    /// [`start_with_application`](Telemetry::start_with_application). Give it out once: a queue has one writer.
+    #[cfg(feature = "sdk")]
+    pub fn log_processor(&self) -> Option<otel::DurableLogs> {
+        let [_, name] = queue_names(Signal::Logs) else { return None };
+        self.outbox.queue(name).map(|queue| otel::DurableLogs::new(self.outbox.clone(), queue))
+    }
+
+    /// For a `SdkTracerProvider` of the application; as [`Telemetry::log_processor`].
+    #[cfg(feature = "sdk")]
+    pub fn span_processor(&self) -> Option<otel::DurableSpans> {
+        let [_, name] = queue_names(Signal::Traces) else { return None };
+        self.outbox.queue(name).map(|queue| otel::DurableSpans::new(self.outbox.clone(), queue))
     }
 
     /// The resource of this process, with its `service.instance.id`.
@@ -240,14 +274,12 @@ impl Telemetry {
             otel::recover(lane, &logs, &traces)?;
         }
         for destination in &self.destinations {
-            let name = queue_name(destination.signal);
-            if lane.queue(name).is_none() {
-                continue;
-            }
-            let source = Box::new(Stored::new(lane.reader(name)?));
-            match Route::new(format!("{name} of {}", lane.name()), source, destination) {
-                Ok(route) => self.deliverer.add(route),
-                Err(error) => return Err(io::Error::other(error.to_string())),
+            for name in queue_names(destination.signal).iter().filter(|name| lane.queue(name).is_some()) {
+                let source = Box::new(Stored::new(lane.reader(name)?));
+                match Route::new(format!("{name} of {}", lane.name()), source, destination) {
+                    Ok(route) => self.deliverer.add(route),
+                    Err(error) => return Err(io::Error::other(error.to_string())),
+                }
             }
         }
         if let Some(sink) = &self.analytics
@@ -374,6 +406,15 @@ impl crate::analytics::Events for StoredEvents {
     fn server(&self, originator: Option<&str>, user_agent: Option<&str>) {
         let header = serde_json::json!({"originator": originator, "user_agent": user_agent});
         self.outbox.set_header(self.queue, header.to_string().as_bytes());
+    }
+}
+
+/// The queues that are delivered as a signal: that of facts, and that of an application's own telemetry.
+fn queue_names(signal: Signal) -> &'static [&'static str] {
+    match signal {
+        Signal::Logs => &["logs", "logs.app"],
+        Signal::Traces => &["traces", "traces.app"],
+        Signal::Metrics => &["metrics"],
     }
 }
 
