@@ -62,6 +62,7 @@ impl Capture {
     }
 
     /// Whether a field of `class` may leave.
+    #[inline]
     pub const fn allows(self, class: Class) -> bool {
         match class {
             Class::Id | Class::Operational => true,

@@ -66,7 +66,12 @@ impl Exporter {
         };
         if due {
             let end = std::mem::take(&mut state.begun).then_some(state.key);
-            self.sink.accept(Accepted { begin: None, end, records: &[(Signal::Metrics, time, &metrics)] });
+            self.sink.accept(Accepted {
+                begin: None,
+                end,
+                content: false,
+                records: &[(Signal::Metrics, time, &metrics)],
+            });
             state.exported = Instant::now();
             self.shared.exemplars.clear();
             if let Some(seen) = &self.seen {
@@ -75,7 +80,7 @@ impl Exporter {
         } else {
             state.begun = true;
             let begin = Some((state.key, time, metrics.as_slice()));
-            self.sink.accept(Accepted { begin, end: None, records: &[] });
+            self.sink.accept(Accepted { begin, end: None, content: false, records: &[] });
         }
     }
 

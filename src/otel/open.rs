@@ -1,15 +1,18 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
-use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
-use super::record::{Visited, shown_key};
+use std::sync::LazyLock;
+
+use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::known::{Known, named};
+use super::record::Visited;
 use super::sink::{Accepted, Signal};
-use crate::fact::{Entry, Link, entry};
+use crate::fact::{Lasting, Link};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 
 /// A span that began and has not ended.
 #[derive(Debug)]
 pub(super) struct OpenSpan {
-    pub entry: &'static Entry,
+    pub known: &'static Known,
     /// What is written of it, where that is not everything.
     pub only: Option<Signal>,
     pub trace: u128,
@@ -24,6 +27,8 @@ pub(super) struct OpenSpan {
     pub attributes: Vec<u8>,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
+    /// Whether there is anything of the class content.
+    pub content: bool,
     pub ended: bool,
 }
 
@@ -43,19 +48,12 @@ pub(super) struct Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(entry: &'static Entry, only: Option<Signal>, visited: Visited<'_>) -> Self {
-        let lasting = entry.lasting.as_ref();
+    pub fn new(known: &'static Known, only: Option<Signal>, mut visited: Visited<'_>) -> Self {
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
-        for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
-            encode::text(visited.out, SPAN_ATTRIBUTE, key, value);
-        }
-        let shown = lasting.map_or(entry.name, |lasting| lasting.shown);
-        let name = match shown_key(shown) {
-            Some(key) => shown.replace(&format!("{{{key}}}"), &visited.shown).trim_end().to_owned(),
-            None => shown.to_owned(),
-        };
+        visited.out.extend_from_slice(&known.constant);
+        let name = visited.take_name();
         OpenSpan {
-            entry,
+            known,
             only,
             trace: visited.trace,
             span: visited.span,
@@ -67,8 +65,14 @@ impl OpenSpan {
             links: visited.links,
             attributes: std::mem::take(visited.out),
             keys_end,
+            content: visited.content,
             ended: false,
         }
+    }
+
+    /// What the table says of it.
+    pub fn lasting(&self) -> Option<&'static Lasting> {
+        self.known.entry.lasting.as_ref()
     }
 
     /// Names it among everything that lasts. Layers of one signal each have the same span open, each its own.
@@ -89,14 +93,14 @@ impl OpenSpan {
     /// Writes the finished span as an OTLP `Span` into `out`.
     pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
         encode::begin_record(out);
-        encode::bytes(out, 0x0a, &self.trace.to_be_bytes());
-        encode::bytes(out, 0x12, &self.span.to_be_bytes());
+        encode::id(out, 0x0a, self.trace.to_be_bytes());
+        encode::id(out, 0x12, self.span.to_be_bytes());
         let parent = if end.parent != 0 { end.parent } else { self.parent };
         if parent != 0 {
-            encode::bytes(out, 0x22, &parent.to_be_bytes());
+            encode::id(out, 0x22, parent.to_be_bytes());
         }
         encode::bytes(out, 0x2a, self.name.as_bytes());
-        let kind = self.entry.lasting.as_ref().map_or(1, |lasting| lasting.kind);
+        let kind = self.lasting().map_or(1, |lasting| lasting.kind);
         out.extend_from_slice(&[0x30, kind]);
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
@@ -105,8 +109,8 @@ impl OpenSpan {
         out.extend_from_slice(end.attributes);
         for link in &self.links {
             let mut inner = Vec::with_capacity(96);
-            encode::bytes(&mut inner, 0x0a, &link.trace.to_be_bytes());
-            encode::bytes(&mut inner, 0x12, &link.span.to_be_bytes());
+            encode::id(&mut inner, 0x0a, link.trace.to_be_bytes());
+            encode::id(&mut inner, 0x12, link.span.to_be_bytes());
             encode::text(&mut inner, LINK_ATTRIBUTE, "codex.link.relation", link.relation.as_str());
             encode::fixed32(&mut inner, 0x35, 0x101);
             encode::bytes(out, 0x6a, &inner);
@@ -120,16 +124,18 @@ impl OpenSpan {
         encode::complete_record(out)
     }
 
-    /// Writes a log record about the span into `out`.
-    pub fn log<'o>(&self, log: &Log<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        log.write(Some((self.trace, self.span)), out)
+    /// Writes a log record about the span into `out`; `said` are attributes of the span.
+    pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::begin_record(out);
+        said.into_iter().for_each(|attributes| encode::retag(out, attributes, LOG_ATTRIBUTE));
+        log.complete((self.trace, self.span), out)
     }
 
     /// What is stored so that it can be finished after a crash.
     ///
-    /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the entry's name (u8), trace (u128), span, parent,
-    /// time, ids (u64), remote (u8), then as u32 length and bytes: name, links as text, and attributes;
-    /// last the length of the repeated ones (u32).
+    /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
+    /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content), then as u32
+    /// length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
         out.push(match self.only {
@@ -138,13 +144,13 @@ impl OpenSpan {
             Some(Signal::Logs) => 2,
             Some(Signal::Traces) => 3,
         });
-        out.push(self.entry.name.len() as u8);
-        out.extend_from_slice(self.entry.name.as_bytes());
+        out.push(self.known.entry.name.len() as u8);
+        out.extend_from_slice(self.known.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.push(u8::from(self.remote));
+        out.push(u8::from(self.remote) | u8::from(self.content) << 1);
         let links: Vec<String> = self
             .links
             .iter()
@@ -167,28 +173,29 @@ impl OpenSpan {
             _ => return None,
         };
         let length = usize::from(*rest.take(1)?.first()?);
-        let entry = entry(std::str::from_utf8(rest.take(length)?).ok()?)?;
-        entry.lasting.as_ref()?;
+        let known = named(std::str::from_utf8(rest.take(length)?).ok()?)?;
+        known.entry.lasting.as_ref()?;
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
-        let remote = rest.take(1)? == [1];
+        let flags = *rest.take(1)?.first()?;
         let name = String::from_utf8(rest.sized()?.to_vec()).ok()?;
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
         let attributes = rest.sized()?.to_vec();
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
-            entry,
+            known,
             only,
             trace,
             span,
             parent,
-            remote,
+            remote: flags & 1 != 0,
             time,
             ids,
             name,
             links,
             attributes,
             keys_end,
+            content: flags & 2 != 0,
             ended: false,
         })
     }
@@ -196,50 +203,42 @@ impl OpenSpan {
     /// Attributes that say nobody saw it end.
     pub fn unobserved(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let fields = self.entry.lasting.as_ref().map_or(&[][..], |lasting| lasting.end_fields);
+        let fields = self.lasting().map_or(&[][..], |lasting| lasting.end_fields);
         if let Some(status) = fields.first() {
             let observed = fields.iter().find(|field| field.name == "end_observed");
             let value = if observed.is_some() { "interrupted" } else { "unobserved" };
             encode::text(&mut out, SPAN_ATTRIBUTE, status.key, value);
             if let Some(field) = observed {
-                encode::flag(&mut out, SPAN_ATTRIBUTE, field.key, false);
+                AttributeKey::new(field.key).flag(&mut out, SPAN_ATTRIBUTE, false);
             }
         }
         out
     }
 }
 
-/// A log record in the making.
+/// What a log record says besides its attributes.
 #[derive(Debug)]
-pub(super) struct Log<'b> {
+pub(super) struct Log {
     pub event: &'static str,
     pub time: u64,
     pub observed: u64,
     pub severity: u8,
-    /// Attributes with any tag, in groups.
-    pub attributes: [&'b [u8]; 2],
     pub uid: u64,
 }
 
-impl Log<'_> {
-    /// Writes an OTLP `LogRecord` into `out`.
-    pub fn write<'o>(&self, place: Option<(u128, u64)>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        encode::begin_record(out);
+static UID: LazyLock<AttributeKey> = LazyLock::new(|| AttributeKey::new("log.record.uid"));
+
+impl Log {
+    /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
+    pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
+        UID.hex(out, LOG_ATTRIBUTE, self.uid);
         encode::fixed64(out, 0x09, self.time);
         out.extend_from_slice(&[0x10, self.severity]);
-        for group in self.attributes {
-            if group.first() == Some(&LOG_ATTRIBUTE) {
-                out.extend_from_slice(group);
-            } else {
-                encode::retag(out, group, LOG_ATTRIBUTE);
-            }
-        }
-        encode::text(out, LOG_ATTRIBUTE, "log.record.uid", &format!("{:016x}", self.uid));
-        if let Some((trace, span)) = place {
+        if trace != 0 {
             encode::fixed32(out, 0x45, 1);
-            encode::bytes(out, 0x4a, &trace.to_be_bytes());
+            encode::id(out, 0x4a, trace.to_be_bytes());
             if span != 0 {
-                encode::bytes(out, 0x52, &span.to_be_bytes());
+                encode::id(out, 0x52, span.to_be_bytes());
             }
         }
         encode::fixed64(out, 0x59, self.observed);
@@ -301,8 +300,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
-                    let record =
-                        |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
+                    let (time_ns, content) = (*time_ns, accepted.content);
+                    let record = move |queue: &Queue| Record { queue: *queue, time_ns, content, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();
@@ -321,20 +320,20 @@ pub(super) fn with_records<R>(
     hand_over: impl FnOnce(Accepted<'_>) -> R,
 ) -> R {
     let span = open.finish(end, span_buffer);
-    let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+    let event = open.lasting().and_then(|lasting| lasting.end_event);
     let Some(event) = event else {
         let records = [(Signal::Traces, end.time, span)];
-        return hand_over(Accepted { begin: None, end: Some(open.key()), records: &records });
+        let content = open.content;
+        return hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records });
     };
     let log = Log {
         event,
         time: end.time,
         observed: end.observed,
         severity: if end.failed { 13 } else { 9 },
-        attributes: [open.keys(), end.attributes],
         uid: end.uid,
     };
-    let log = open.log(&log, log_buffer);
+    let log = open.log(&log, [open.keys(), end.attributes], log_buffer);
     let records = [(Signal::Logs, end.time, log), (Signal::Traces, end.time, span)];
-    hand_over(Accepted { begin: None, end: Some(open.key()), records: &records })
+    hand_over(Accepted { begin: None, end: Some(open.key()), content: open.content, records: &records })
 }
