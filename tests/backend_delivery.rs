@@ -73,7 +73,12 @@ fn only(deliverer: &Deliverer) -> RouteReport {
 fn telemetry(dir: &Path, vars: &[(&str, &str)]) -> Telemetry {
     let outbox = dir.to_str().unwrap();
     let all = [
-        &[("OTEL_LOGS_EXPORTER", "none"), ("OTEL_TRACES_EXPORTER", "none"), ("FACTLINE_OUTBOX_DIR", outbox)],
+        &[
+            ("OTEL_LOGS_EXPORTER", "none"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("FACTLINE_OUTBOX_DIR", outbox),
+        ],
         vars,
     ];
     Telemetry::start(&config(&all.concat())).unwrap()
