@@ -72,7 +72,7 @@ impl Examined {
 
 /// Runs it with these variables; logs alone unless they say otherwise.
 fn examine(around: &Surroundings, variables: &[(&str, &str)]) -> Examined {
-    let all = [&[("OTEL_TRACES_EXPORTER", "none")], variables].concat();
+    let all = [&[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")], variables].concat();
     let ran = around.run_with(&all, ["doctor", "--json", "--timeout", "2"]);
     assert_eq!(ran.stderr, "");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

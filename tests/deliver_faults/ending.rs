@@ -23,6 +23,7 @@ fn tapped(dir: &Path, endpoint: &str, protocol: &str) -> Duration {
     let output = factline(dir)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        .env("OTEL_METRICS_EXPORTER", "none")
         .args(["tap", "--", "sh", "-c", script, "sh"])
         .args([&session.with_file_name("server.raw"), &ended])
         .stdin(Stdio::from(std::fs::File::open(session.with_file_name("client.raw")).unwrap()))
