@@ -1,5 +1,6 @@
 //! The faults that need root, strace, a file system of their own or a clock that lies: `docs/faults.md` has the
-//! rows. Elsewhere they say `skipped:`; `.ci/run faults` skips none.
+//! rows. They take minutes, so they run where `FACTLINE_FAULTS=1` asks for them and say `skipped:` elsewhere;
+//! `.ci/run faults` skips none.
 //!
 //! FACTLINE_SWEEP=full does every call of the sweeps and not every few; FACTLINE_FAULT_ROUNDS and
 //! FACTLINE_FAULT_SEED are as in `tests/faults.rs`.
@@ -37,8 +38,20 @@ fn seed() -> u64 {
     seed
 }
 
+/// Whether somebody wants to wait for them; says so where nobody does.
+fn asked() -> bool {
+    let asked = number("FACTLINE_FAULTS").is_some_and(|number| number > 0);
+    if !asked {
+        println!("skipped: set FACTLINE_FAULTS=1 to have it (it takes its time)");
+    }
+    asked
+}
+
 /// strace that may trace here; says so where there is none.
 fn strace() -> bool {
+    if !asked() {
+        return false;
+    }
     let found = Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).output();
     let works = found.is_ok_and(|output| output.status.success());
     if !works {
@@ -48,6 +61,9 @@ fn strace() -> bool {
 }
 
 fn is_root() -> bool {
+    if !asked() {
+        return false;
+    }
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("skipped: only root can do this");

@@ -12,6 +12,9 @@ use crate::program::until;
 
 /// libfaketime, where Debian puts it.
 fn faketime() -> Option<&'static str> {
+    if !crate::asked() {
+        return None;
+    }
     let places = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
         "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
