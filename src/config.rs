@@ -8,6 +8,7 @@
 //! command that can't be read. In the file every mistake is an error that names the line.
 
 mod analytics;
+mod content;
 mod endpoint;
 mod env;
 mod env_analytics;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, Families, Token};
+pub use content::{ContentConfig, MessageContent};
 pub use endpoint::Endpoint;
 pub use file::{ConfigFile, FileError};
 pub use kind::Kind;
@@ -257,6 +259,8 @@ pub struct Config {
     pub log: Option<Setting<PathBuf>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
+    /// What may leave of what was said and done.
+    pub content: ContentConfig,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
     pub analytics: Analytics,
 }
@@ -378,6 +382,7 @@ impl Config {
         let log = env.text("FACTLINE_LOG");
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
+        let content = env.content();
         let analytics = env.analytics()?;
         env.standard();
         let config = Self {
@@ -390,6 +395,7 @@ impl Config {
             filter,
             log,
             signals,
+            content,
             analytics,
         };
         Ok((config, env.finish()?))

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "analytics")]
 use crate::analytics::Events as _;
-use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
+use crate::config::{self, AnalyticsSink, Config, Destination, MessageContent, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
-use crate::otel::{self, Header, OtelLayer, OutboxSink, Resource};
+use crate::fact::Capture;
+#[cfg(feature = "content")]
+use crate::fact::{Kind, redact::Redaction};
+use crate::otel::{self, Header, Messages, OtelLayer, OutboxSink, Resource};
 use crate::outbox::{
     Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
 };
@@ -31,6 +34,8 @@ pub struct Telemetry {
     #[cfg(feature = "analytics")]
     families: crate::analytics::Families,
     resource: Resource,
+    capture: Capture,
+    shape: Shape,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
 }
@@ -42,12 +47,15 @@ pub enum StartError {
     Outbox(OpenError),
     /// Delivery: a thread, or what a destination needs.
     Delivery(String),
+    /// What is said about content.
+    Content(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Outbox(error) => error.fmt(f),
+            StartError::Content(what) => f.write_str(what),
             StartError::Delivery(what) => write!(f, "delivery cannot start: {what}"),
         }
     }
@@ -61,6 +69,7 @@ impl Telemetry {
     /// # Errors
     /// The outbox can't be used, or delivery can't be set up.
     pub fn start(config: &Config) -> Result<Telemetry, StartError> {
+        let capture = capture(config).map_err(StartError::Content)?;
         let destinations = config.destinations();
         let mut settings = settings(config);
         settings.queues =
@@ -87,6 +96,7 @@ impl Telemetry {
         for (key, value) in &config.resource_attributes.value {
             resource.set(key, value);
         }
+        let resource = resource.with_capture(capture);
         let telemetry = Telemetry {
             outbox,
             deliverer: Arc::new(deliverer),
@@ -95,6 +105,8 @@ impl Telemetry {
             #[cfg(feature = "analytics")]
             families: families(&config.analytics.families.value),
             resource,
+            capture,
+            shape: Shape::of(config),
             adopted: Arc::default(),
             stopping: Arc::default(),
         };
@@ -118,7 +130,12 @@ impl Telemetry {
 
     /// A layer that writes facts into this outbox.
     pub fn layer(&self) -> OtelLayer {
-        otel::layer(self.sink(), self.resource())
+        self.shape.of_layer(otel::layer(self.sink(), self.resource()))
+    }
+
+    /// What may leave, for whoever emits facts.
+    pub fn capture(&self) -> Capture {
+        self.capture
     }
 
     /// What the layer writes to, for a layer that is put together elsewhere.
@@ -185,7 +202,7 @@ impl Telemetry {
         if !lane.unfinished().is_empty() {
             let (logs, traces) =
                 (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
-            otel::recover(lane, &logs, &traces)?;
+            otel::recover(lane, &logs, &traces, self.capture)?;
         }
         for destination in &self.destinations {
             let name = queue_name(destination.signal);
@@ -271,6 +288,59 @@ pub fn settings(config: &Config) -> Settings {
         max_age: said.max_age.value,
         ring_bytes: said.ring_bytes.value as usize,
         ..Settings::new(&config.outbox_dir.value)
+    }
+}
+
+/// What the configuration says about the form of records.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    messages: Messages,
+    span_events: usize,
+}
+
+impl Shape {
+    /// What `config` says.
+    pub fn of(config: &Config) -> Shape {
+        let said = &config.content;
+        Shape {
+            messages: match said.messages.value {
+                MessageContent::None | MessageContent::Both => Messages::Both,
+                MessageContent::Spans => Messages::Spans,
+                MessageContent::Logs => Messages::Logs,
+            },
+            span_events: if said.span_events.value { said.span_event_count.value as usize } else { 0 },
+        }
+    }
+
+    /// The layer in this form.
+    pub fn of_layer(self, layer: OtelLayer) -> OtelLayer {
+        layer.with_messages(self.messages).with_span_events(self.span_events)
+    }
+}
+
+/// What the configuration lets out. Rules of the user are compiled, and kept as long as the process lives.
+///
+/// # Errors
+/// A rule that can't be used; or content is asked for and the crate was built without the feature `content`.
+pub fn capture(config: &Config) -> Result<Capture, String> {
+    let said = &config.content;
+    let [points, lasting] = said.limits();
+    let capture = Capture::NONE.with_limits(points, lasting);
+    #[cfg(feature = "content")]
+    {
+        let on = said.capture.value.iter().filter_map(|name| Kind::from_name(name));
+        let capture = on.fold(capture, Capture::with);
+        if said.rules.value.is_empty() {
+            return Ok(capture);
+        }
+        let rules = Redaction::with_user_rules(&said.rules.value)
+            .map_err(|why| format!("content.redact ({}): {why}", said.rules.origin))?;
+        Ok(capture.with_redaction(Box::leak(Box::new(rules))))
+    }
+    #[cfg(not(feature = "content"))]
+    match said.capture.value.is_empty() {
+        true => Ok(capture),
+        false => Err(format!("{}: this build captures no content (feature `content`)", said.capture.origin)),
     }
 }
 

@@ -50,6 +50,11 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILTER")]
     filter: Option<String>,
 
+    /// What may leave of what was said and done: kinds with commas, `all` or `none` [default: FACTLINE_CAPTURE,
+    /// else none]
+    #[arg(long, global = true, value_name = "KINDS")]
+    capture: Option<String>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -122,7 +127,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { USAGE } else { OK };
         }
     };
-    let common = Common { config: arguments.config, outbox: arguments.outbox, filter: arguments.filter };
+    let common = Common { config: arguments.config, outbox: arguments.outbox, filter: arguments.filter, capture: arguments.capture };
     match arguments.command {
         Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
@@ -145,6 +150,7 @@ struct Common {
     config: Option<PathBuf>,
     outbox: Option<PathBuf>,
     filter: Option<String>,
+    capture: Option<String>,
 }
 
 impl Common {
@@ -156,7 +162,8 @@ impl Common {
         Ok(Sources::environment(vars)
             .with_file(file)
             .with_flag("--outbox", "FACTLINE_OUTBOX_DIR", outbox)
-            .with_flag("--filter", "FACTLINE_FILTER", self.filter.clone()))
+            .with_flag("--filter", "FACTLINE_FILTER", self.filter.clone())
+            .with_flag("--capture", "FACTLINE_CAPTURE", self.capture.clone()))
     }
 
     /// The configuration. Warnings go to standard error if `loud`.

@@ -22,7 +22,7 @@ use crate::fact::Capture;
 use crate::jsonl::{JsonLines, private_file};
 use crate::otel::{self, OtelLayer, Resource, Sink};
 use crate::replay::{Replayed, replay};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Shape, Telemetry};
 use crate::transcript::Transcript;
 
 #[derive(clap::Args)]
@@ -89,7 +89,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 false => Transcript::open(path),
             };
             opened.and_then(|mut transcript| {
-                replay(&mut transcript, Capture::NONE, |messages| {
+                replay(&mut transcript, output.capture, |messages| {
                     progress.tell(|| format!("{}: {messages} messages", path.display()));
                     !stopped.load(Ordering::Relaxed)
                 })
@@ -150,11 +150,22 @@ struct Output {
     files: Option<(Arc<JsonLines>, PathBuf)>,
     events: Option<(Arc<EventFile>, PathBuf)>,
     delivery: Option<Telemetry>,
+    capture: Capture,
+    shape: Option<Shape>,
 }
 
 impl Output {
     fn open(common: &Common, arguments: &Arguments) -> Result<Output, String> {
-        let mut output = Output::default();
+        let into_files = arguments.otlp_file.is_some() || arguments.analytics_file.is_some();
+        let config = match common.config(!into_files) {
+            Ok(config) => Some(config),
+            // Into files goes what nobody configured, and then nothing private.
+            Err(_) if into_files && common.capture.is_none() => None,
+            Err(error) => return Err(error),
+        };
+        let capture = config.as_ref().map(telemetry::capture).transpose()?.unwrap_or_default();
+        let mut output =
+            Output { capture, shape: config.as_ref().map(Shape::of), ..Output::default() };
         if let Some(dir) = &arguments.otlp_file {
             let files = JsonLines::create(dir).map_err(|error| unwritable(dir, "--otlp-file", &error))?;
             output.files = Some((Arc::new(files), dir.clone()));
@@ -163,16 +174,15 @@ impl Output {
             let file = private_file(path).map_err(|error| unwritable(path, "--analytics-file", &error))?;
             output.events = Some((Arc::new(Lines::new(BufWriter::new(file))), path.clone()));
         }
-        if output.files.is_none() && output.events.is_none() {
-            let config = common.config(true).map_err(|error| error.to_string())?;
+        if let Some(config) = config.filter(|_| !into_files) {
             output.delivery = Some(Telemetry::start(&config).map_err(|error| error.to_string())?);
         }
         Ok(output)
     }
 
     fn layer(&self, keeper: Option<&Keeper>) -> Option<OtelLayer> {
-        let recorded = || Resource::new("codex-app-server");
-        match (&self.files, &self.delivery, keeper) {
+        let recorded = || Resource::new("codex-app-server").with_capture(self.capture);
+        let layer = match (&self.files, &self.delivery, keeper) {
             (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), recorded())),
             (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), recorded())),
             (None, Some(telemetry), Some(keeper)) => {
@@ -181,7 +191,11 @@ impl Output {
             (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), telemetry.resource())),
             (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, recorded())),
             (None, None, None) => None,
-        }
+        }?;
+        Some(match self.shape {
+            Some(shape) => shape.of_layer(layer),
+            None => layer,
+        })
     }
 
     fn events(&self) -> Option<AnalyticsLayer> {

@@ -110,17 +110,18 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     }
     telemetry.adopt_in_background();
     let files = config.analytics.read_files.value && telemetry.analytics().is_some();
-    Some((telemetry, Watch::new(files)))
+    let capture = telemetry.capture();
+    Some((telemetry, Watch::new(files, capture)))
 }
 
 /// The observer behind the relay.
 struct Watch(protocol::Observer);
 
 impl Watch {
-    fn new(files: bool) -> Self {
+    fn new(files: bool, capture: Capture) -> Self {
         let around = std::env::var("TRACEPARENT").ok().and_then(|text| ids::traceparent(&text));
         let link = around.map(|(trace, span, _)| Link { trace, span, relation: Relation::Process });
-        let mut observer = protocol::Observer::new(Capture::NONE).with_process_link(link).with_files(files);
+        let mut observer = protocol::Observer::new(capture).with_process_link(link).with_files(files);
         observer.open(1, Transport::Stdio, 0);
         Watch(observer)
     }

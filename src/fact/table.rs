@@ -238,7 +238,7 @@ macro_rules! facts {
                                 "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
                                 "factline.remote" = envelope().remote.then_some(true),
                                 "factline.links" = envelope().shown_links(),
-                                $( $key = $crate::fact::Field::recorded(&self.$field, capture.allows($class)), )*
+                                $( $key = $crate::fact::Field::recorded(&*capture.point(&self.$field, $class), capture.allows($class)), )*
                             })
                         };
                     }
@@ -312,8 +312,8 @@ macro_rules! facts {
                         "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
                         "factline.remote" = envelope().remote.then_some(true),
                         "factline.links" = envelope().shown_links(),
-                        $( $key_key = $crate::fact::Field::recorded(&self.$key_field, capture.allows($key_class)), )*
-                        $( $start_key = $crate::fact::Field::recorded(&self.$start_field, capture.allows($start_class)), )*
+                        $( $key_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$key_field, $key_class), capture.allows($key_class)), )*
+                        $( $start_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$start_field, $start_class), capture.allows($start_class)), )*
                         "factline.end" = tracing::field::Empty,
                         "factline.end_observed" = tracing::field::Empty,
                         "factline.start" = tracing::field::Empty,
@@ -337,7 +337,7 @@ macro_rules! facts {
                         "factline.end_observed" = (end.observed != 0).then_some(end.observed),
                         "factline.start" = (end.start != 0).then_some(end.start),
                         "factline.end_parent" = (end.parent != 0).then_some(end.parent),
-                        $( $end_key = $crate::fact::Field::recorded(&self.$end_field, capture.allows($end_class)), )*
+                        $( $end_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$end_field, $end_class), capture.allows($end_class)), )*
                     );
                 }
             }

@@ -75,6 +75,12 @@ pub(super) fn text(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
     bytes(out, 0x0a, value.as_bytes());
 }
 
+/// Appends an attribute whose value, an `AnyValue`, is encoded already.
+pub(super) fn any(out: &mut Vec<u8>, tag: u8, name: &str, value: &[u8]) {
+    key(out, tag, name, value.len());
+    out.extend_from_slice(value);
+}
+
 /// Appends an attribute that is true or false.
 pub(super) fn flag(out: &mut Vec<u8>, tag: u8, name: &str, value: bool) {
     key(out, tag, name, 2);

@@ -12,7 +12,9 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::message::Messages;
 use super::open::{Ending, Log, OpenSpan, with_records};
+use super::points::Points;
 use super::record::Visited;
 use super::resource::{Header, Resource};
 use super::sink::{Accepted, Signal, Sink};
@@ -28,6 +30,8 @@ pub struct OtelLayer {
     resource: Mutex<Resource>,
     equal: Mutex<Equal>,
     pool: Mutex<Vec<Vec<u8>>>,
+    messages: Messages,
+    points: Option<Points>,
 }
 
 /// Buffers kept for spans to come.
@@ -60,7 +64,24 @@ impl OtelLayer {
             resource: Mutex::new(resource),
             equal: Mutex::new(Equal::default()),
             pool: Mutex::new(Vec::new()),
+            messages: Messages::default(),
+            points: None,
         }
+    }
+
+    /// Where captured messages go: spans, log records, or both.
+    #[must_use]
+    pub fn with_messages(mut self, messages: Messages) -> Self {
+        self.messages = messages;
+        self
+    }
+
+    /// Facts that are points in time, INFO and louder, are also events of the span that they happen in, at most
+    /// `most` on one; 0 makes none. They are log records all the same.
+    #[must_use]
+    pub fn with_span_events(mut self, most: usize) -> Self {
+        self.points = (most > 0).then(|| Points::new(most));
+        self
     }
 
     fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
@@ -107,6 +128,10 @@ impl OtelLayer {
         }
     }
 
+    fn points_of(&self, open: &OpenSpan) -> Vec<u8> {
+        self.points.as_ref().map_or_else(Vec::new, |points| points.take((open.trace, open.span)))
+    }
+
     fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
         open.ended = true;
         with_records(open, end, span, log, |accepted| self.sink.accept(accepted));
@@ -121,9 +146,16 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         BUFFERS.with_borrow_mut(|[attributes, record, _]| {
             attributes.clear();
             let mut visited = Visited::new(entry, LOG_ATTRIBUTE, attributes);
+            visited.messages = self.messages;
             event.record(&mut visited);
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let place = (visited.trace != 0).then_some((visited.trace, visited.span));
+            let content = visited.content;
+            if let (Some(points), Some(place)) = (&self.points, place)
+                && *metadata.level() <= Level::INFO
+            {
+                points.add(place, entry.name, time, attributes);
+            }
             let log = Log {
                 event: entry.name,
                 time,
@@ -132,8 +164,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
                 attributes: [attributes, &[]],
                 uid: self.uid(entry.name, ids, time),
             };
-            let written = log.write(place, record);
-            self.sink.accept(Accepted { begin: None, end: None, records: &[(Signal::Logs, time, written)] });
+            let written = log.write(place, self.messages, record);
+            self.sink.accept(Accepted { begin: None, end: None, content, records: &[(Signal::Logs, time, written)] });
         });
     }
 
@@ -146,15 +178,20 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         }
         let mut buffer = self.buffer();
         let mut visited = Visited::new(entry, SPAN_ATTRIBUTE, &mut buffer);
+        visited.messages = self.messages;
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
         let open = OpenSpan::new(entry, visited);
+        if let Some(points) = &self.points {
+            points.open((open.trace, open.span));
+        }
+        let content = open.content;
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
             let Some(event) = entry.lasting.as_ref().and_then(|lasting| lasting.start_event) else {
-                return self.sink.accept(Accepted { begin, end: None, records: &[] });
+                return self.sink.accept(Accepted { begin, end: None, content, records: &[] });
             };
             let log = Log {
                 event,
@@ -165,7 +202,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
                 uid: self.uid(event, open.ids, open.time),
             };
             let written = open.log(&log, record);
-            self.sink.accept(Accepted { begin, end: None, records: &[(Signal::Logs, open.time, written)] });
+            let records = &[(Signal::Logs, open.time, written)];
+            self.sink.accept(Accepted { begin, end: None, content, records });
         });
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(open);
@@ -181,11 +219,13 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             let mut visited = Visited::new(open.entry, SPAN_ATTRIBUTE, attributes);
             values.record(&mut visited);
             let Some(time) = visited.end else { return };
-            let (observed, start, parent, failed) =
-                (visited.end_observed, visited.start, visited.end_parent, visited.failed);
+            let (observed, start, parent, failed, content) =
+                (visited.end_observed, visited.start, visited.end_parent, visited.failed, visited.content);
             let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
             let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
-            let end = Ending { time, observed, start, parent, failed, attributes, uid };
+            let points = self.points_of(open);
+            let points = &points;
+            let end = Ending { time, observed, start, parent, failed, attributes, content, points, uid };
             self.end(open, &end, record, log);
         });
     }
@@ -199,8 +239,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let attributes = open.unobserved();
         let time = now.max(open.time);
         let uid = uid("end", open.ids, time, 0);
-        let end =
-            Ending { time, observed: now, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let points = self.points_of(open);
+        let end = Ending { points: &points, ..Ending::unobserved(time, now, &attributes, uid) };
         BUFFERS.with_borrow_mut(|[_, record, log]| self.end(open, &end, record, log));
     }
 }

@@ -5,13 +5,16 @@
 
 mod encode;
 mod layer;
+mod message;
 mod open;
+mod points;
 mod record;
 mod resource;
 mod sink;
 mod uid;
 
 pub use layer::{OtelLayer, only_facts};
+pub use message::Messages;
 pub use open::recover;
 pub use resource::{Header, Resource};
 pub use sink::{Accepted, OutboxSink, Signal, Sink};

@@ -1,9 +1,10 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
 use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::message::{self, Messages};
 use super::record::{Visited, shown_key};
 use super::sink::{Accepted, Signal};
-use crate::fact::{Entry, Link, entry};
+use crate::fact::{Capture, Entry, Link, entry};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 
 /// A span that began and has not ended.
@@ -22,6 +23,9 @@ pub(super) struct OpenSpan {
     pub attributes: Vec<u8>,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
+    /// Whether there is content or environment in `attributes`.
+    pub content: bool,
+    messages: Messages,
     pub ended: bool,
 }
 
@@ -37,7 +41,19 @@ pub(super) struct Ending<'b> {
     pub failed: bool,
     /// Attributes of the end, tagged as a span's.
     pub attributes: &'b [u8],
+    /// Whether there is content or environment in them.
+    pub content: bool,
+    /// What happened in it, as fields of a span.
+    pub points: &'b [u8],
     pub uid: u64,
+}
+
+impl<'b> Ending<'b> {
+    /// Nobody saw it end.
+    pub fn unobserved(time: u64, observed: u64, attributes: &'b [u8], uid: u64) -> Self {
+        let (start, parent, failed, content) = (0, 0, false, false);
+        Ending { time, observed, start, parent, failed, attributes, content, points: &[], uid }
+    }
 }
 
 impl OpenSpan {
@@ -64,6 +80,8 @@ impl OpenSpan {
             links: visited.links,
             attributes: std::mem::take(visited.out),
             keys_end,
+            content: visited.content,
+            messages: visited.messages,
             ended: false,
         }
     }
@@ -97,8 +115,13 @@ impl OpenSpan {
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
         encode::fixed64(out, 0x41, end.time.max(start));
-        out.extend_from_slice(&self.attributes);
-        out.extend_from_slice(end.attributes);
+        for attributes in [&self.attributes[..], end.attributes] {
+            match self.messages {
+                Messages::Logs => message::only(out, attributes, |key| !message::is_message(key)),
+                Messages::Both | Messages::Spans => out.extend_from_slice(attributes),
+            }
+        }
+        out.extend_from_slice(end.points);
         for link in &self.links {
             let mut inner = Vec::with_capacity(96);
             encode::bytes(&mut inner, 0x0a, &link.trace.to_be_bytes());
@@ -118,24 +141,24 @@ impl OpenSpan {
 
     /// Writes a log record about the span into `out`.
     pub fn log<'o>(&self, log: &Log<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        log.write(Some((self.trace, self.span)), out)
+        log.write(Some((self.trace, self.span)), self.messages, out)
     }
 
     /// What is stored so that it can be finished after a crash.
     ///
-    /// Layout, little-endian: version (1), length and bytes of the entry's name (u8), trace (u128), span, parent,
-    /// time, ids (u64), remote (u8), then as u32 length and bytes: name, links as text, and attributes;
+    /// Layout, little-endian: version (2), length and bytes of the entry's name (u8), trace (u128), span, parent,
+    /// time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where messages go), then as u32 length and bytes: name, links as text, and attributes;
     /// last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.push(1);
+        out.push(2);
         out.push(self.entry.name.len() as u8);
         out.extend_from_slice(self.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.push(u8::from(self.remote));
+        out.push(u8::from(self.remote) | u8::from(self.content) << 1 | self.messages.code() << 2);
         let links: Vec<String> = self
             .links
             .iter()
@@ -151,7 +174,8 @@ impl OpenSpan {
     /// Reads what [`store`](OpenSpan::store) wrote; `None` if it is something else.
     pub fn restore(bytes: &[u8]) -> Option<OpenSpan> {
         let mut rest = Parts(bytes);
-        if rest.take(1)? != [1] {
+        // The first version knew of no other flag than `remote`.
+        if !matches!(rest.take(1)?, [1 | 2]) {
             return None;
         }
         let length = usize::from(*rest.take(1)?.first()?);
@@ -159,7 +183,7 @@ impl OpenSpan {
         entry.lasting.as_ref()?;
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
-        let remote = rest.take(1)? == [1];
+        let flags = *rest.take(1)?.first()?;
         let name = String::from_utf8(rest.sized()?.to_vec()).ok()?;
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
         let attributes = rest.sized()?.to_vec();
@@ -169,15 +193,30 @@ impl OpenSpan {
             trace,
             span,
             parent,
-            remote,
+            remote: flags & 1 != 0,
             time,
             ids,
             name,
             links,
             attributes,
             keys_end,
+            content: flags & 2 != 0,
+            messages: Messages::from_code(flags >> 2 & 3),
             ended: false,
         })
+    }
+
+    /// Takes out what may not leave any more. The attributes that a record at the end repeats are identifiers.
+    fn withdraw(&mut self, capture: Capture) {
+        if !self.content {
+            return;
+        }
+        let fields = self.entry.fields;
+        let class = |key: &str| fields.iter().find(|field| field.key == key).map(|field| field.class);
+        let mut kept = Vec::new();
+        message::only(&mut kept, &self.attributes, |key| class(key).is_none_or(|class| capture.allows(class)));
+        self.attributes = kept;
+        self.content = capture != Capture::NONE;
     }
 
     /// Attributes that say nobody saw it end.
@@ -210,7 +249,12 @@ pub(super) struct Log<'b> {
 
 impl Log<'_> {
     /// Writes an OTLP `LogRecord` into `out`.
-    pub fn write<'o>(&self, place: Option<(u128, u64)>, out: &'o mut Vec<u8>) -> &'o [u8] {
+    pub fn write<'o>(
+        &self,
+        place: Option<(u128, u64)>,
+        messages: Messages,
+        out: &'o mut Vec<u8>,
+    ) -> &'o [u8] {
         encode::begin_record(out);
         encode::fixed64(out, 0x09, self.time);
         out.extend_from_slice(&[0x10, self.severity]);
@@ -218,7 +262,7 @@ impl Log<'_> {
             if group.first() == Some(&LOG_ATTRIBUTE) {
                 out.extend_from_slice(group);
             } else {
-                encode::retag(out, group, LOG_ATTRIBUTE);
+                message::from_span(out, group, messages);
             }
         }
         encode::text(out, LOG_ATTRIBUTE, "log.record.uid", &format!("{:016x}", self.uid));
@@ -259,23 +303,24 @@ impl<'b> Parts<'b> {
 }
 
 /// Finishes what a dead process left open in its lane, as interrupted at the last time it saw anything.
-/// Returns how many there were.
+/// Returns how many there were. What was captured when they began and is not allowed by `capture` any more is taken
+/// out.
 ///
 /// # Errors
 /// The lane could not be written.
-pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result<usize> {
+pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) -> std::io::Result<usize> {
     let unfinished = lane.unfinished();
     let count = unfinished.len();
     for left in unfinished {
-        let Some(open) = OpenSpan::restore(&left.payload) else {
+        let Some(mut open) = OpenSpan::restore(&left.payload) else {
             lane.finish(Transaction { begin: None, end: Some(left.key), records: &[] })?;
             continue;
         };
+        open.withdraw(capture);
         let attributes = open.unobserved();
         let time = left.last_seen_ns.max(open.time);
         let uid = super::uid::uid("end", open.ids, time, 0);
-        let end =
-            Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let end = Ending::unobserved(time, time, &attributes, uid);
         let (mut span, mut log) = (Vec::new(), Vec::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
             let queues = |signal: &Signal| if *signal == Signal::Logs { logs } else { traces };
@@ -283,8 +328,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
-                    let record =
-                        |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content: false, payload };
+                    let content = accepted.content;
+                    let record = move |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();
@@ -302,11 +347,12 @@ pub(super) fn with_records<R>(
     log_buffer: &mut Vec<u8>,
     hand_over: impl FnOnce(Accepted<'_>) -> R,
 ) -> R {
+    let content = open.content || end.content;
     let span = open.finish(end, span_buffer);
     let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
     let Some(event) = event else {
         let records = [(Signal::Traces, end.time, span)];
-        return hand_over(Accepted { begin: None, end: Some(open.key()), records: &records });
+        return hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records });
     };
     let log = Log {
         event,
@@ -318,5 +364,5 @@ pub(super) fn with_records<R>(
     };
     let log = open.log(&log, log_buffer);
     let records = [(Signal::Logs, end.time, log), (Signal::Traces, end.time, span)];
-    hand_over(Accepted { begin: None, end: Some(open.key()), records: &records })
+    hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records })
 }

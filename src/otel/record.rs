@@ -5,7 +5,8 @@ use std::fmt;
 use tracing::field::{Field, Visit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::encode;
+use super::encode::{self, LOG_ATTRIBUTE};
+use super::message::{self, Messages};
 use crate::fact::{Class, ENVELOPE, Entry, FieldInfo, Link, Shape, parse_links};
 
 /// Fields that a span has between those of its start and those of its end.
@@ -25,6 +26,10 @@ pub(super) struct Visited<'b> {
     pub ids: u64,
     /// Whether there is an `error.type`.
     pub failed: bool,
+    /// Whether there is content or environment in it.
+    pub content: bool,
+    /// Where messages go.
+    pub messages: Messages,
     pub time: u64,
     pub observed: u64,
     pub trace: u128,
@@ -55,6 +60,8 @@ impl<'b> Visited<'b> {
             shown: String::new(),
             ids: 0,
             failed: false,
+            content: false,
+            messages: Messages::default(),
             time: 0,
             observed: 0,
             trace: 0,
@@ -154,6 +161,10 @@ impl Visit for Visited<'_> {
             {
                 value.clone_into(&mut self.shown);
             }
+            self.content |= info.class.is_private();
+            if self.tag == LOG_ATTRIBUTE && message::is_message(info.key) {
+                return message::to_log(self.out, info.key, value, self.messages);
+            }
             encode::text(self.out, self.tag, info.key, value);
         }
     }
@@ -162,6 +173,7 @@ impl Visit for Visited<'_> {
         match self.place(field) {
             Place::Envelope(6) => self.links = parse_links(&format!("{value:?}")),
             Place::Attribute(info) if info.shape == Shape::List => {
+                self.content |= info.class.is_private();
                 let texts: Vec<String> = serde_json::from_str(&format!("{value:?}")).unwrap_or_default();
                 encode::list(self.out, self.tag, info.key, &texts);
             }

@@ -18,6 +18,8 @@ pub struct Accepted<'a> {
     pub begin: Option<(Key, u64, &'a [u8])>,
     /// Something that lasts ended.
     pub end: Option<Key>,
+    /// Whether any of it holds content or environment.
+    pub content: bool,
     /// Finished records with their time in ns.
     pub records: &'a [(Signal, u64, &'a [u8])],
 }
@@ -65,7 +67,8 @@ impl Sink for OutboxSink {
             .records
             .iter()
             .flat_map(|(signal, time_ns, payload)| {
-                wanted(signal).map(|queue| Record { queue, time_ns: *time_ns, content: false, payload })
+                let content = accepted.content;
+                wanted(signal).map(move |queue| Record { queue, time_ns: *time_ns, content, payload })
             })
             .collect();
         // What is refused is counted by the outbox; there is nobody here to tell.
