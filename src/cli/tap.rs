@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{Common, FAILED, filter, terminal};
 use crate::analytics;
-use crate::config::{Config, Sources};
+use crate::config::{self, Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
@@ -58,7 +58,8 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
         Some((telemetry, watch)) => (Some(telemetry), Some(watch)),
         None => (None, None),
     };
-    let tap = Tap::new(arguments.command);
+    let mut tap = Tap::new(arguments.command);
+    tap.hidden = own_secrets();
     let exit = match (watched, recorder) {
         (Some(watch), Some(recorder)) => tap::run(tap, Both(watch, recorder)),
         (Some(watch), None) => tap::run(tap, watch),
@@ -85,6 +86,12 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
             error.exit_code()
         }
     }
+}
+
+// Credentials that only we need. The standard variables stay: the command may export telemetry of its own.
+fn own_secrets() -> Vec<String> {
+    let ours = |entry: &config::Entry| entry.row.kind.is_secret() && entry.variable.starts_with("FACTLINE_");
+    config::entries().into_iter().filter(ours).map(|entry| entry.variable).collect()
 }
 
 // Whatever is wrong with telemetry, the command is run.

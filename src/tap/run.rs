@@ -33,7 +33,7 @@ pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartErr
     let queue = Arc::new(Queue::new(tap.backlog_bytes));
     watch::start(Arc::clone(&queue), observer, tap.line_limit).map_err(ourselves)?;
 
-    let mut child = start::start(&tap.command)?;
+    let mut child = start::start(&tap.command, &tap.hidden)?;
     let life = Arc::new(Life::of(&child));
     let client_closed = Arc::new(AtomicBool::new(false));
     let line = Line { queue: Arc::clone(&queue), child_ended: Arc::new(child_ended) };

@@ -87,16 +87,20 @@ impl std::error::Error for StartError {
     }
 }
 
-/// Starts the child with pipes for stdin and stdout; all else is as we have it.
+/// Starts the child with pipes for stdin and stdout, and without the `hidden` variables; all else is as we have it.
 ///
 /// The standard library opens the pipes close-on-exec, lets the child inherit our signal mask, which is the one
 /// that we were started with, and turns its own ignoring of SIGPIPE back into the default.
-pub(super) fn start(command: &[OsString]) -> Result<Child, StartError> {
+pub(super) fn start(command: &[OsString], hidden: &[String]) -> Result<Child, StartError> {
     let Some((program, args)) = command.split_first() else {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
     };
-    let started = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    started.map_err(|source| StartError {
+    let mut child = Command::new(program);
+    child.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    hidden.iter().for_each(|name| {
+        child.env_remove(name);
+    });
+    child.spawn().map_err(|source| StartError {
         command: program.clone(),
         why: why(program, &source),
         source: Some(source),
