@@ -20,6 +20,7 @@ mod page;
 mod pairs;
 mod quantity;
 mod secret;
+mod shown;
 mod sources;
 mod standard;
 mod table;
@@ -37,6 +38,7 @@ pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub(crate) use pairs::printed_headers;
 pub use secret::Secret;
+pub use shown::Shown;
 pub use sources::Sources;
 pub use table::{Entry, Row, TABLE, entries};
 

@@ -296,7 +296,7 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 /// What the configuration says about the form of records.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Shape {
     messages: Messages,
     span_events: usize,

@@ -10,7 +10,7 @@ use cli::Surroundings;
 #[test]
 fn every_command_has_help_with_an_example() {
     let around = Surroundings::new();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &[],
         &["demo"],
         &["tap"],
@@ -19,6 +19,8 @@ fn every_command_has_help_with_an_example() {
         &["outbox", "status"],
         &["outbox", "flush"],
         &["completions"],
+        &["doctor"],
+        &["man"],
     ];
     for command in commands {
         let ran = around.run(command.iter().chain(&["--help"]));
@@ -34,7 +36,7 @@ fn every_command_has_help_with_an_example() {
         assert!(longest.chars().count() <= 120, "{longest}");
     }
     let all = around.run(["--help"]).stdout;
-    for command in ["demo", "tap", "replay", "outbox", "completions"] {
+    for command in ["demo", "tap", "replay", "outbox", "completions", "doctor", "man"] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not listed: {all}");
     }
     assert!(all.contains("Exit codes"));
@@ -69,6 +71,23 @@ fn completions_know_the_commands() {
         }
     }
     around.run(["completions", "nonsense"]).must(2, &["bash", "zsh", "fish"]);
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_command() {
+    let around = Surroundings::new();
+    around.run(["man", "pages"]).must(0, &[]);
+    for (page, said) in [
+        ("factline.1", "factline doctor"),
+        ("factline-tap.1", "FACTLINE_LOG"),
+        ("factline-outbox-flush.1", "timeout"),
+    ] {
+        let text = std::fs::read_to_string(around.path("pages").join(page)).unwrap();
+        // Hyphens and line breaks are escaped in them.
+        assert!(text.starts_with(".ie") && text.replace('\\', "").contains(said), "{page}: {text}");
+    }
+    around.write("file", "");
+    around.run(["man", "file"]).must(1, &["cannot write into file"]);
 }
 
 #[test]

@@ -6,12 +6,14 @@
 mod recorded;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use factline::fact::Capture;
 use factline::fact::vocabulary::{PluginStateChanged, SkillInvoked, TurnEnd, TurnStart, TurnUsage};
 use factline::host::Facts;
 use factline::otel::{self, Resource, only_facts};
+use factline::outbox::{Outbox, Settings};
 use recorded::{Memory, otlp, session};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -200,4 +202,92 @@ fn facts_can_be_emitted_from_any_thread_and_from_a_runtime() {
         });
     });
     assert_eq!(events(&kept).len(), 201);
+}
+
+#[test]
+fn logs_and_spans_can_each_have_a_filter_of_their_own() {
+    let sink = Arc::new(Memory::default());
+    let of = |signal| otel::layer_of(signal, Arc::clone(&sink), Resource::new("host"));
+    let subscriber = tracing_subscriber::registry()
+        .with(of(otel::Signal::Logs).with_filter(Targets::new().with_target("factline::plugin", Level::INFO)))
+        .with(of(otel::Signal::Traces).with_filter(only_facts()));
+    tracing::subscriber::with_default(subscriber, work);
+    assert_eq!(events(&sink), ["codex.plugin.state_changed"]);
+    assert_eq!(sink.spans.lock().unwrap().len(), 1);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => assert!(std::fs::copy(path, to).is_ok()),
+        }
+    }
+}
+
+#[test]
+fn what_each_of_two_layers_left_open_is_closed_once_in_its_own_queue() {
+    let open = |dir: &Path| {
+        let queues = vec!["logs".into(), "traces".into()];
+        Outbox::open(Settings { queues, ..Settings::new(dir) }).unwrap()
+    };
+    // What a process had open when it died, and how many records of each signal its turn comes to.
+    for (filters, logs, spans) in
+        [(["debug", "debug"], 2, 1), (["debug", "off"], 2, 0), (["off", "debug"], 0, 1)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (living, dead) = (dir.path().join("living"), dir.path().join("dead"));
+        let outbox = open(&living);
+        let queue = |name: &str| outbox.queue(name).into_iter().collect::<Vec<_>>();
+        let sink = otel::OutboxSink::new(outbox.clone(), queue("logs"), queue("traces"));
+        let of = |signal, filter: &str| {
+            let layer = otel::layer_of(signal, sink.clone(), Resource::new("host"));
+            layer.with_filter(EnvFilter::new(filter)).boxed()
+        };
+        let both = vec![of(otel::Signal::Logs, filters[0]), of(otel::Signal::Traces, filters[1])];
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(both), || {
+            let turn = Facts::new().begin(&TurnStart { turn_id: "u".into(), ..TurnStart::default() });
+            outbox.drain().unwrap();
+            // As it is on the disk at this moment.
+            copy(&living, &dead);
+            drop(turn);
+        });
+        let heir = open(&dead);
+        let lane = heir.adopt().remove(0);
+        let queue = |name: &str| lane.queue(name).into_iter().collect::<Vec<_>>();
+        otel::recover(&lane, &queue("logs"), &queue("traces")).unwrap();
+        assert!(lane.unfinished().is_empty());
+        for (name, expected) in [("logs", logs), ("traces", spans)] {
+            let mut reader = lane.reader(name).unwrap();
+            let batches = std::iter::from_fn(|| reader.next(1 << 20, 1000).unwrap());
+            assert_eq!(batches.map(|batch| batch.ends.len()).sum::<usize>(), expected, "{filters:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_of_the_whole_subscriber_that_hides_every_fact_is_told_where_somebody_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let warnings = |global: Option<&str>, own: &str| {
+        let settings = Settings { queues: vec!["logs".into()], ..Settings::new(dir.path()) };
+        let outbox = Outbox::open(settings).unwrap();
+        let sink = otel::OutboxSink::new(outbox.clone(), outbox.queue("logs").into_iter().collect(), vec![]);
+        let layer = otel::layer(sink, Resource::new("host")).with_filter(EnvFilter::new(own));
+        let subscriber = tracing_subscriber::registry().with(global.map(EnvFilter::new)).with(layer);
+        let unseen = tracing::subscriber::with_default(subscriber, || {
+            work();
+            tracing::dispatcher::get_default(otel::unseen).len()
+        });
+        let warnings = outbox.warnings();
+        outbox.close().unwrap();
+        (warnings, unseen)
+    };
+    let (told, unseen) = warnings(Some("warn,mycrate=debug"), "info");
+    assert!(told.len() == 1 && told[0].contains("hides every fact") && unseen > 30, "{told:?} {unseen}");
+    let (told, unseen) = warnings(Some("warn,factline::turn=info"), "info");
+    assert!(told.is_empty() && unseen > 10, "part of them may be meant: {told:?} {unseen}");
+    assert_eq!(warnings(None, "info"), (vec![], 0));
+    assert_eq!(warnings(Some("debug"), "warn"), (vec![], 0), "a layer's own filter is its own matter");
 }

@@ -11,10 +11,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use super::shown::Keeper;
 use super::terminal::{self, Look};
 use super::tree::Tree;
-use super::{Common, FAILED, OK, USAGE, listing, waterfall};
+use super::{Common, FAILED, OK, USAGE, filter, listing, waterfall};
 use crate::config::{Config, Signal};
 use crate::fact::Capture;
 use crate::jsonl::private_file;
+use crate::otel;
 use crate::replay::replay;
 use crate::telemetry::{Telemetry, queue_name};
 use crate::transcript::Transcript;
@@ -75,7 +76,8 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
 }
 
 fn play(common: &Common, arguments: &Arguments) -> Result<(Written, Tree), String> {
-    let filter = common.filter().map_err(|error| error.to_string())?;
+    let sources = common.sources().map_err(|error| error.to_string())?;
+    let filter = filter::of(&sources, &["FACTLINE_FILTER"]).map_err(|error| error.to_string())?;
     let dir = match &arguments.dir {
         Some(dir) => {
             private_dir(dir).and_then(|()| std::path::absolute(dir)).map_err(|error| (dir.clone(), error))
@@ -99,7 +101,7 @@ fn play(common: &Common, arguments: &Arguments) -> Result<(Written, Tree), Strin
     let (config, _) = Config::from_env(own).map_err(|error| error.to_string())?;
     let telemetry = Telemetry::start(&config).map_err(|error| error.to_string())?;
     let keeper = Keeper::default();
-    let layer = keeper.layer(telemetry.sink(), telemetry.resource()).with_filter(filter);
+    let layer = otel::layer(keeper.watch(telemetry.sink()), telemetry.resource()).with_filter(filter);
     let replayed = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         Transcript::open(&session).and_then(|mut transcript| replay(&mut transcript, Capture::NONE, |_| true))
     });

@@ -2,8 +2,10 @@
 
 mod backend;
 mod demo;
+mod doctor;
 mod filter;
 mod flush;
+mod layers;
 mod listing;
 mod replay;
 mod shown;
@@ -19,7 +21,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigFile, FileError, Sources};
 
@@ -68,6 +69,7 @@ Examples:
   factline replay --otlp-file out session.jsonl
                                                a recorded session as OTLP JSON lines
   factline outbox status                       what waits for delivery
+  factline doctor                              what is configured, and whether each destination answers
 
 Where telemetry goes is said in a configuration file, with the standard OTEL_* variables, or with flags.
 Nothing private is sent by default.
@@ -81,6 +83,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),
+    /// Say what is configured and by whom, and try each destination
+    Doctor(doctor::Arguments),
     /// Look at what waits for delivery, or deliver it
     #[command(
         subcommand,
@@ -102,6 +106,16 @@ Examples:
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command
+    #[command(after_help = "\
+Examples:
+  factline man ~/.local/share/man/man1
+  factline man . && man ./factline.1")]
+    Man {
+        /// Where they are written; made if it is missing
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 
@@ -127,14 +141,31 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { USAGE } else { OK };
         }
     };
-    let common = Common { config: arguments.config, outbox: arguments.outbox, filter: arguments.filter, capture: arguments.capture };
+    let common = Common {
+        config: arguments.config,
+        outbox: arguments.outbox,
+        filter: arguments.filter,
+        capture: arguments.capture,
+    };
     match arguments.command {
         Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
         Command::Replay(own) => replay::run(&common, &own),
+        Command::Doctor(own) => doctor::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
         Command::Backend(own) => backend::run(&own),
+        Command::Man { dir } => {
+            let written = std::fs::create_dir_all(&dir)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), &dir));
+            match written {
+                Ok(()) => OK,
+                Err(error) => {
+                    terminal::error(&format!("cannot write into {}: {error}", dir.display()));
+                    FAILED
+                }
+            }
+        }
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();
@@ -176,11 +207,5 @@ impl Common {
             }
         }
         Ok(config)
-    }
-
-    /// The filter that holds where no destination has its own.
-    fn filter(&self) -> Result<EnvFilter, String> {
-        let sources = self.sources().map_err(|error| error.to_string())?;
-        filter::of(&sources, &["FACTLINE_FILTER"]).map_err(|error| error.to_string())
     }
 }

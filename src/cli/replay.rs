@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use serde_json::Value;
 
+use super::filter::BadFilter;
+use super::layers::{self, Layers};
 use super::shown::Keeper;
 use super::stdin::Stdin;
 use super::terminal::{self, Look};
 use super::tree::Tree;
 use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
-use crate::analytics::{self, AnalyticsLayer, Families, Limits, Lines};
+use crate::analytics::{AnalyticsLayer, Families, Limits, Lines};
+use crate::config::Sources;
 use crate::fact::Capture;
 use crate::jsonl::{JsonLines, private_file};
-use crate::otel::{self, OtelLayer, Resource, Sink};
+use crate::otel::{self, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::{self, Shape, Telemetry};
 use crate::transcript::Transcript;
@@ -64,7 +66,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let stopped = stop_on_signals();
-    if let Err(error) = common.filter() {
+    let sources = match common.sources() {
+        Ok(sources) => sources,
+        Err(error) => return failed(&error.to_string()),
+    };
+    if let Err(error) = layers::check(&sources) {
         return failed(&error.to_string());
     }
     let keeper = arguments.show.then(Keeper::default);
@@ -79,10 +85,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             break;
         }
         // The layers are made for each transcript: one recorded process knows nothing of another.
-        let Ok(filter) = common.filter() else { break };
-        let subscriber = tracing_subscriber::registry()
-            .with(output.layer(keeper.as_ref()).map(|layer| layer.with_filter(filter)))
-            .with(output.events().map(|layer| layer.with_filter(analytics::only_facts())));
+        let (Ok(mut all), Ok(events)) =
+            (output.layers(&sources, keeper.as_ref()), layers::events(&sources, output.events()))
+        else {
+            break;
+        };
+        all.extend(events);
+        let subscriber = tracing_subscriber::registry().with(all);
         let outcome = tracing::subscriber::with_default(subscriber, || {
             let opened = match path.as_os_str() == "-" {
                 true => Ok(Transcript::from_reader(path, Box::new(Stdin::new(Arc::clone(&stopped))))),
@@ -151,7 +160,7 @@ struct Output {
     events: Option<(Arc<EventFile>, PathBuf)>,
     delivery: Option<Telemetry>,
     capture: Capture,
-    shape: Option<Shape>,
+    shape: Shape,
 }
 
 impl Output {
@@ -164,8 +173,11 @@ impl Output {
             Err(error) => return Err(error),
         };
         let capture = config.as_ref().map(telemetry::capture).transpose()?.unwrap_or_default();
-        let mut output =
-            Output { capture, shape: config.as_ref().map(Shape::of), ..Output::default() };
+        let mut output = Output {
+            capture,
+            shape: config.as_ref().map(Shape::of).unwrap_or_default(),
+            ..Output::default()
+        };
         if let Some(dir) = &arguments.otlp_file {
             let files = JsonLines::create(dir).map_err(|error| unwritable(dir, "--otlp-file", &error))?;
             output.files = Some((Arc::new(files), dir.clone()));
@@ -180,22 +192,23 @@ impl Output {
         Ok(output)
     }
 
-    fn layer(&self, keeper: Option<&Keeper>) -> Option<OtelLayer> {
-        let recorded = || Resource::new("codex-app-server").with_capture(self.capture);
-        let layer = match (&self.files, &self.delivery, keeper) {
-            (Some((files, _)), _, Some(keeper)) => Some(keeper.layer(Arc::clone(files), recorded())),
-            (Some((files, _)), _, None) => Some(otel::layer(Arc::clone(files), recorded())),
-            (None, Some(telemetry), Some(keeper)) => {
-                Some(keeper.layer(telemetry.sink(), telemetry.resource()))
+    fn layers(&self, sources: &Sources<'_>, keeper: Option<&Keeper>) -> Result<Layers, BadFilter> {
+        let recorded = Resource::new("codex-app-server").with_capture(self.capture);
+        let shape = self.shape;
+        match (&self.files, &self.delivery, keeper) {
+            (Some((files, _)), _, Some(keeper)) => {
+                layers::telemetry(sources, shape, keeper.watch(Arc::clone(files)), recorded)
             }
-            (None, Some(telemetry), None) => Some(otel::layer(telemetry.sink(), telemetry.resource())),
-            (None, None, Some(keeper)) => Some(keeper.layer(Nowhere, recorded())),
-            (None, None, None) => None,
-        }?;
-        Some(match self.shape {
-            Some(shape) => shape.of_layer(layer),
-            None => layer,
-        })
+            (Some((files, _)), _, None) => layers::telemetry(sources, shape, Arc::clone(files), recorded),
+            (None, Some(telemetry), Some(keeper)) => {
+                layers::telemetry(sources, shape, keeper.watch(telemetry.sink()), telemetry.resource())
+            }
+            (None, Some(telemetry), None) => {
+                layers::telemetry(sources, shape, telemetry.sink(), telemetry.resource())
+            }
+            (None, None, Some(keeper)) => layers::telemetry(sources, shape, keeper.watch(Nowhere), recorded),
+            (None, None, None) => Ok(Layers::new()),
+        }
     }
 
     fn events(&self) -> Option<AnalyticsLayer> {
@@ -328,6 +341,7 @@ fn unwritable(path: &Path, flag: &str, error: &io::Error) -> String {
 }
 
 /// For who only wants to see.
+#[derive(Clone)]
 struct Nowhere;
 
 impl Sink for Nowhere {

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::logs::v1::ScopeLogs;
 use opentelemetry_proto::tonic::trace::v1::{self as otlp, ScopeSpans, status::StatusCode};
 use prost::Message as _;
 
-use crate::otel::{self, Accepted, OtelLayer, Resource, Signal, Sink};
+use crate::otel::{Accepted, Signal, Sink};
 
 /// What a span is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,15 +69,16 @@ pub(super) struct Shown {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keeper(Arc<Mutex<Shown>>);
 
-struct Watched<S> {
+#[derive(Clone)]
+pub(super) struct Watched<S> {
     sink: S,
     keeper: Keeper,
 }
 
 impl Keeper {
-    /// A layer that writes to `sink`; what it writes is kept.
-    pub fn layer(&self, sink: impl Sink, resource: Resource) -> OtelLayer {
-        otel::layer(Watched { sink, keeper: self.clone() }, resource)
+    /// `sink`, with what is written to it kept.
+    pub fn watch<S: Sink>(&self, sink: S) -> Watched<S> {
+        Watched { sink, keeper: self.clone() }
     }
 
     /// What was kept up to now.

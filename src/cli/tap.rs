@@ -5,16 +5,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, filter, terminal};
-use crate::analytics;
+use super::{Common, FAILED, layers, terminal};
 use crate::config::{self, Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Shape, Telemetry};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -103,12 +101,13 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     if config.destinations().is_empty() && config.analytics_sink().is_none() {
         return None;
     }
-    let filter = filter::of(sources, &["FACTLINE_FILTER"]);
-    let filter = filter.map_err(|error| log.say(&error.to_string())).ok()?;
+    layers::check(sources).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
-    let events = telemetry.analytics_layer().map(|layer| layer.with_filter(analytics::only_facts()));
-    let subscriber = tracing_subscriber::registry().with(telemetry.layer().with_filter(filter)).with(events);
+    let mut all =
+        layers::telemetry(sources, Shape::of(&config), telemetry.sink(), telemetry.resource()).ok()?;
+    all.extend(layers::events(sources, telemetry.analytics_layer()).ok()?);
+    let subscriber = tracing_subscriber::registry().with(all);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return None;
     }

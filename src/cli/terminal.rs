@@ -80,6 +80,20 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
+/// Shows what is being done until [`done`], in a terminal.
+pub(super) fn doing(what: &str) {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K{} ...", printable(what));
+    }
+}
+
+/// Takes away what [`doing`] showed.
+pub(super) fn done() {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
+}
+
 /// A line that tells how far long work is; shown when it lasts, and only in a terminal.
 pub(super) struct Progress {
     shown: bool,

@@ -117,7 +117,9 @@ fn kinds(text: &str) -> Result<Vec<&'static str>, String> {
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match known.iter().find(|known| known.eq_ignore_ascii_case(name)).copied() {
             Some("none") => {}
-            Some("all") => on = known.iter().copied().filter(|name| !["all", "none"].contains(name)).collect(),
+            Some("all") => {
+                on = known.iter().copied().filter(|name| !["all", "none"].contains(name)).collect()
+            }
             Some(name) if on.contains(&name) => {}
             Some(name) => on.push(name),
             None => return Err(format!("\"{}\" is none of {}", name.escape_debug(), known.join(", "))),

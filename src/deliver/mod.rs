@@ -25,6 +25,7 @@ mod otlp;
 pub mod outcome;
 mod outcome_json;
 mod pace;
+pub mod probe;
 mod prune;
 pub mod request;
 mod route;

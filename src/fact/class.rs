@@ -195,11 +195,8 @@ impl Capture {
 /// What is on, in words: `none`, `all`, or the kinds with commas between them.
 impl fmt::Display for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on: Vec<&str> = Kind::ALL
-            .into_iter()
-            .filter(|kind| self.allows(Class::Content(*kind)))
-            .map(Kind::name)
-            .collect();
+        let on: Vec<&str> =
+            Kind::ALL.into_iter().filter(|kind| self.allows(Class::Content(*kind))).map(Kind::name).collect();
         match on.len() {
             0 => f.write_str("none"),
             all if all == Kind::ALL.len() => f.write_str("all"),

@@ -120,7 +120,8 @@ mod tests {
         let many = serde_json::json!({"changes": (0..5000).map(|n| format!("file {n}")).collect::<Vec<_>>()});
         let out: Value = serde_json::from_str(&cut(&many.to_string(), 1000).unwrap()).unwrap();
         assert_eq!(out["changes"][0], "file 0");
-        let keys: Value = (0..500).map(|n| (format!("key{n}"), Value::from(n))).collect::<serde_json::Map<_, _>>().into();
+        let keys: Value =
+            (0..500).map(|n| (format!("key{n}"), Value::from(n))).collect::<serde_json::Map<_, _>>().into();
         let out = cut(&keys.to_string(), 100).unwrap();
         assert!(serde_json::from_str::<String>(&out).unwrap().starts_with("[cut:"));
         assert_eq!(cut(&keys.to_string(), 5).unwrap(), "{}");

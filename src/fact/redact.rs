@@ -250,11 +250,8 @@ impl Redaction {
         if looked_at.len() < text.len() {
             // The last word may be the half of a secret.
             let whole = looked_at.rfind(char::is_whitespace).unwrap_or(0);
-            out = Some(format!(
-                "{} [cut:{}]",
-                looked_at.get(..whole).unwrap_or_default(),
-                text.len() - whole
-            ));
+            out =
+                Some(format!("{} [cut:{}]", looked_at.get(..whole).unwrap_or_default(), text.len() - whole));
         }
         let matching = self.any.as_ref().map(|any| any.matches(out.as_deref().unwrap_or(text)));
         for at in matching.iter().flatten() {

@@ -11,7 +11,11 @@ fn every_rule_takes_out_what_it_is_for_and_says_so() {
     let stuff = "abcdefghijklmnop1234567890ABCDEFGHIJ";
     let up = "ABCDEFGHIJKLMNOP";
     for (rule, text, secret) in [
-        ("private_key", "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----\nb".to_owned(), "MIIE"),
+        (
+            "private_key",
+            "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----\nb".to_owned(),
+            "MIIE",
+        ),
         ("private_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk".to_owned(), "b3Blb"),
         ("url_credentials", "git clone https://ada:hunter2@host.example/r.git".to_owned(), "hunter2"),
         ("url_credentials", "postgres://ada:p%40ss@db:5432/x".to_owned(), "p%40ss"),
@@ -20,7 +24,11 @@ fn every_rule_takes_out_what_it_is_for_and_says_so() {
         ("header", format!("curl -H 'Authorization: token {stuff}' https://x"), stuff),
         ("header", format!("Cookie: session={stuff}; other=1"), stuff),
         ("bearer", format!("sends Bearer {stuff}"), stuff),
-        ("jwt", "it is eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P".to_owned(), "dozjgNryP4J3"),
+        (
+            "jwt",
+            "it is eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P".to_owned(),
+            "dozjgNryP4J3",
+        ),
         ("openai_key", format!("sk-proj-{stuff}"), stuff),
         ("github_token", format!("ghp_{stuff}"), stuff),
         ("github_token", format!("github_pat_{stuff}"), stuff),
@@ -72,7 +80,10 @@ fn json_is_looked_at_text_by_text_and_stays_json() {
     let out = clean(&json.to_string());
     assert!(!out.contains("hunter2"), "{out}");
     let out: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(out["env"], serde_json::json!({"API_TOKEN": "[redacted:assignment]", "n": 3, "empty_token": ""}));
+    assert_eq!(
+        out["env"],
+        serde_json::json!({"API_TOKEN": "[redacted:assignment]", "n": 3, "empty_token": ""})
+    );
     assert_eq!(out["command"][1], "postgres://[redacted:url_credentials]@db/x");
     assert_eq!(out["inner"], "{\"password\":\"[redacted:assignment]\"}");
 }
@@ -90,7 +101,8 @@ fn a_secret_that_the_limit_would_cut_apart_is_not_let_through() {
 
 #[test]
 fn rules_of_the_user_come_after_the_built_in_ones_and_bad_ones_are_named() {
-    let own = |name: &str, pattern: &str| Redaction::with_user_rules(&[(name.to_owned(), pattern.to_owned())]);
+    let own =
+        |name: &str, pattern: &str| Redaction::with_user_rules(&[(name.to_owned(), pattern.to_owned())]);
     let rules = own("ticket", "TICKET-(?<secret>[0-9]+)").unwrap();
     assert_eq!(rules.apply("see TICKET-4711", 100).unwrap(), "see TICKET-[redacted:ticket]");
     let long = "a".repeat(USER_PATTERN + 1);
@@ -111,7 +123,12 @@ fn rules_of_the_user_come_after_the_built_in_ones_and_bad_ones_are_named() {
 #[test]
 fn a_megabyte_of_any_text_is_looked_at_in_linear_time() {
     // Each of these makes an engine that backtracks take for ever.
-    for text in ["a".repeat(1 << 20), "password".repeat(1 << 17), "https://".repeat(1 << 17), "-----BEGIN PRIVATE KEY-----".repeat(1 << 15)] {
+    for text in [
+        "a".repeat(1 << 20),
+        "password".repeat(1 << 17),
+        "https://".repeat(1 << 17),
+        "-----BEGIN PRIVATE KEY-----".repeat(1 << 15),
+    ] {
         let started = std::time::Instant::now();
         Redaction::built_in().apply(&text, 1 << 20);
         assert!(started.elapsed().as_secs() < 20, "{}", text.get(..20).unwrap_or_default());

@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
@@ -17,7 +18,7 @@ use super::open::{Ending, Log, OpenSpan, with_records};
 use super::points::Points;
 use super::record::Visited;
 use super::resource::{Header, Resource};
-use super::sink::{Accepted, Signal, Sink};
+use super::sink::{Accepted, Only, Signal, Sink};
 use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
 use crate::fact::{Entry, Starts, entry, span_start};
@@ -26,12 +27,27 @@ use crate::fact::{Entry, Starts, entry, span_start};
 ///
 /// It looks at facts only: whatever else the process emits, the exporters' own events included, passes by.
 pub struct OtelLayer {
+    /// Tells layers of one subscriber apart: each keeps what it has open with the span.
+    id: u64,
     sink: Box<dyn Sink>,
+    /// What it writes, where that is not everything.
+    only: Option<Signal>,
     resource: Mutex<Resource>,
     equal: Mutex<Equal>,
     pool: Mutex<Vec<Vec<u8>>>,
     messages: Messages,
     points: Option<Points>,
+}
+
+/// What each layer has open of a span.
+#[derive(Default)]
+struct Open(Vec<(u64, OpenSpan)>);
+
+impl Open {
+    fn of(&mut self, layer: u64) -> Option<&mut OpenSpan> {
+        let own = self.0.iter_mut().find(|(id, _)| *id == layer).map(|(_, open)| open);
+        own.filter(|open| !open.ended)
+    }
 }
 
 /// Buffers kept for spans to come.
@@ -59,8 +75,11 @@ impl OtelLayer {
         for signal in [Signal::Logs, Signal::Traces] {
             sink.set_header(signal, &Header::new(&resource, signal).0);
         }
+        static LAYERS: AtomicU64 = AtomicU64::new(0);
         OtelLayer {
+            id: LAYERS.fetch_add(1, Ordering::Relaxed),
             sink: Box::new(sink),
+            only: None,
             resource: Mutex::new(resource),
             equal: Mutex::new(Equal::default()),
             pool: Mutex::new(Vec::new()),
@@ -80,8 +99,12 @@ impl OtelLayer {
     /// `most` on one; 0 makes none. They are log records all the same.
     #[must_use]
     pub fn with_span_events(mut self, most: usize) -> Self {
-        self.points = (most > 0).then(|| Points::new(most));
+        self.points = (most > 0 && self.only != Some(Signal::Logs)).then(|| Points::new(most));
         self
+    }
+
+    pub(super) fn of(signal: Signal, sink: impl Sink, resource: Resource) -> Self {
+        OtelLayer { only: Some(signal), ..Self::new(Only(signal, sink), resource) }
     }
 
     fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
@@ -140,6 +163,12 @@ impl OtelLayer {
 }
 
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        if let Some(warning) = super::unseen::warning(dispatch) {
+            self.sink.warn(&warning);
+        }
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let Some(entry) = Self::entry(metadata) else { return };
@@ -165,7 +194,12 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
                 uid: self.uid(entry.name, ids, time),
             };
             let written = log.write(place, self.messages, record);
-            self.sink.accept(Accepted { begin: None, end: None, content, records: &[(Signal::Logs, time, written)] });
+            self.sink.accept(Accepted {
+                begin: None,
+                end: None,
+                content,
+                records: &[(Signal::Logs, time, written)],
+            });
         });
     }
 
@@ -182,7 +216,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
-        let open = OpenSpan::new(entry, visited);
+        let open = OpenSpan::new(entry, self.only, visited);
         if let Some(points) = &self.points {
             points.open((open.trace, open.span));
         }
@@ -206,14 +240,18 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             self.sink.accept(Accepted { begin, end: None, content, records });
         });
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(open);
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<Open>() {
+                Some(others) => others.0.push((self.id, open)),
+                None => extensions.insert(Open(vec![(self.id, open)])),
+            }
         }
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        let Some(open) = extensions.get_mut::<Open>().and_then(|open| open.of(self.id)) else { return };
         BUFFERS.with_borrow_mut(|[attributes, record, log]| {
             attributes.clear();
             let mut visited = Visited::new(open.entry, SPAN_ATTRIBUTE, attributes);
@@ -234,7 +272,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
     fn on_close(&self, id: span::Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<OpenSpan>().filter(|open| !open.ended) else { return };
+        let Some(open) = extensions.get_mut::<Open>().and_then(|open| open.of(self.id)) else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let attributes = open.unobserved();
         let time = now.max(open.time);

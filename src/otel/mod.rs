@@ -12,16 +12,24 @@ mod record;
 mod resource;
 mod sink;
 mod uid;
+mod unseen;
 
 pub use layer::{OtelLayer, only_facts};
 pub use message::Messages;
 pub use open::recover;
 pub use resource::{Header, Resource};
 pub use sink::{Accepted, OutboxSink, Signal, Sink};
+pub use unseen::unseen;
 
 /// A layer that writes facts to `sink`: the outbox, or whatever else takes finished OTLP records.
 pub fn layer(sink: impl Sink, resource: Resource) -> OtelLayer {
     OtelLayer::new(sink, resource)
+}
+
+/// A layer for one signal alone, so that each can have its own filter: put both beside each other, over the same
+/// sink and the same resource.
+pub fn layer_of(signal: Signal, sink: impl Sink, resource: Resource) -> OtelLayer {
+    OtelLayer::of(signal, sink, resource)
 }
 
 /// Trace and span of the host's current span: what a turn without a carrier of its own belongs to.

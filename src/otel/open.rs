@@ -11,6 +11,8 @@ use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 #[derive(Debug)]
 pub(super) struct OpenSpan {
     pub entry: &'static Entry,
+    /// What is written of it, where that is not everything.
+    pub only: Option<Signal>,
     pub trace: u128,
     pub span: u64,
     pub parent: u64,
@@ -57,7 +59,7 @@ impl<'b> Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(entry: &'static Entry, visited: Visited<'_>) -> Self {
+    pub fn new(entry: &'static Entry, only: Option<Signal>, visited: Visited<'_>) -> Self {
         let lasting = entry.lasting.as_ref();
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
         for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
@@ -70,6 +72,7 @@ impl OpenSpan {
         };
         OpenSpan {
             entry,
+            only,
             trace: visited.trace,
             span: visited.span,
             parent: visited.parent,
@@ -86,11 +89,12 @@ impl OpenSpan {
         }
     }
 
-    /// Names it among everything that lasts.
+    /// Names it among everything that lasts. Layers of one signal each have the same span open, each its own.
     pub fn key(&self) -> Key {
         let mut key = [0; 24];
         let (trace, span) = key.split_at_mut(16);
-        trace.copy_from_slice(&self.trace.to_be_bytes());
+        let own = if self.only == Some(Signal::Logs) { !self.trace } else { self.trace };
+        trace.copy_from_slice(&own.to_be_bytes());
         span.copy_from_slice(&self.span.to_be_bytes());
         Key(key)
     }
@@ -146,12 +150,17 @@ impl OpenSpan {
 
     /// What is stored so that it can be finished after a crash.
     ///
-    /// Layout, little-endian: version (2), length and bytes of the entry's name (u8), trace (u128), span, parent,
-    /// time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where messages go), then as u32 length and bytes: name, links as text, and attributes;
-    /// last the length of the repeated ones (u32).
+    /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
+    /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where
+    /// messages go), then as u32 length and bytes: name, links as text, and attributes; last the length of the repeated
+    /// ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.push(2);
+        out.push(match self.only {
+            None => 1,
+            Some(Signal::Logs) => 2,
+            Some(Signal::Traces) => 3,
+        });
         out.push(self.entry.name.len() as u8);
         out.extend_from_slice(self.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
@@ -174,10 +183,12 @@ impl OpenSpan {
     /// Reads what [`store`](OpenSpan::store) wrote; `None` if it is something else.
     pub fn restore(bytes: &[u8]) -> Option<OpenSpan> {
         let mut rest = Parts(bytes);
-        // The first version knew of no other flag than `remote`.
-        if !matches!(rest.take(1)?, [1 | 2]) {
-            return None;
-        }
+        let only = match rest.take(1)? {
+            [1] => None,
+            [2] => Some(Signal::Logs),
+            [3] => Some(Signal::Traces),
+            _ => return None,
+        };
         let length = usize::from(*rest.take(1)?.first()?);
         let entry = entry(std::str::from_utf8(rest.take(length)?).ok()?)?;
         entry.lasting.as_ref()?;
@@ -190,6 +201,7 @@ impl OpenSpan {
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
             entry,
+            only,
             trace,
             span,
             parent,
@@ -214,7 +226,9 @@ impl OpenSpan {
         let fields = self.entry.fields;
         let class = |key: &str| fields.iter().find(|field| field.key == key).map(|field| field.class);
         let mut kept = Vec::new();
-        message::only(&mut kept, &self.attributes, |key| class(key).is_none_or(|class| capture.allows(class)));
+        message::only(&mut kept, &self.attributes, |key| {
+            class(key).is_none_or(|class| capture.allows(class))
+        });
         self.attributes = kept;
         self.content = capture != Capture::NONE;
     }
@@ -323,13 +337,18 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) 
         let end = Ending::unobserved(time, time, &attributes, uid);
         let (mut span, mut log) = (Vec::new(), Vec::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
-            let queues = |signal: &Signal| if *signal == Signal::Logs { logs } else { traces };
+            let queues = |signal: &Signal| match (signal, open.only) {
+                (signal, Some(only)) if *signal != only => &[],
+                (Signal::Logs, _) => logs,
+                (Signal::Traces, _) => traces,
+            };
             let records: Vec<Record<'_>> = accepted
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
                     let content = accepted.content;
-                    let record = move |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content, payload };
+                    let record =
+                        move |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();

@@ -30,6 +30,8 @@ pub trait Sink: Send + Sync + 'static {
     fn set_header(&self, signal: Signal, header: &[u8]);
     /// Keeps what is handed over, or counts it as lost.
     fn accept(&self, accepted: Accepted<'_>);
+    /// Keeps what an operator should know, where somebody looks for it; nothing is said through `tracing`.
+    fn warn(&self, _warning: &str) {}
 }
 
 /// The outbox as a sink: each signal goes to the queues of its destinations.
@@ -75,6 +77,32 @@ impl Sink for OutboxSink {
         let _ =
             self.outbox.append(Transaction { begin: accepted.begin, end: accepted.end, records: &records });
     }
+
+    fn warn(&self, warning: &str) {
+        self.outbox.warn(warning);
+    }
+}
+
+/// One signal of what a layer writes; the others are somebody else's.
+pub(super) struct Only<S>(pub Signal, pub S);
+
+impl<S: Sink> Sink for Only<S> {
+    fn set_header(&self, signal: Signal, header: &[u8]) {
+        if signal == self.0 {
+            self.1.set_header(signal, header);
+        }
+    }
+
+    fn accept(&self, accepted: Accepted<'_>) {
+        let own: Vec<_> = accepted.records.iter().filter(|(signal, ..)| *signal == self.0).copied().collect();
+        if accepted.begin.is_some() || accepted.end.is_some() || !own.is_empty() {
+            self.1.accept(Accepted { records: &own, ..accepted });
+        }
+    }
+
+    fn warn(&self, warning: &str) {
+        self.1.warn(warning);
+    }
 }
 
 impl<S: Sink> Sink for std::sync::Arc<S> {
@@ -83,5 +111,8 @@ impl<S: Sink> Sink for std::sync::Arc<S> {
     }
     fn accept(&self, accepted: Accepted<'_>) {
         (**self).accept(accepted);
+    }
+    fn warn(&self, warning: &str) {
+        (**self).warn(warning);
     }
 }

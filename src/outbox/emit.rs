@@ -202,6 +202,15 @@ impl Outbox {
         Counters { accepted, accepted_bytes, written, delivered, lost, refused }
     }
 
+    /// Adds to [`warnings`](Outbox::warnings) what whoever uses this outbox found out, once.
+    pub fn warn(&self, warning: &str) {
+        let mut warnings = lock(&self.0.core.warnings);
+        // Few kinds are ever said; a mistake that says another one each time must not fill the memory.
+        if warnings.len() < 64 && !warnings.iter().any(|known| known == warning) {
+            warnings.push(warning.to_owned());
+        }
+    }
+
     /// What an operator should know (no ring, a lane that can't be adopted), each said once. This module
     /// prints and traces nothing: it must never feed on itself.
     pub fn warnings(&self) -> Vec<String> {

@@ -194,7 +194,8 @@ impl Observer {
         email: Option<&str>,
     ) {
         let mode = mode.map(|mode| bounded(mode, 64).to_ascii_lowercase().into());
-        let fact = AccountChanged { connection_id: connection, auth_mode: mode, email: email.map(Text::from) };
+        let fact =
+            AccountChanged { connection_id: connection, auth_mode: mode, email: email.map(Text::from) };
         fact.emit(&self.envelope(now, None), self.capture);
     }
 

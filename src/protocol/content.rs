@@ -165,9 +165,10 @@ impl Said {
             "failed" => "error",
             other => other,
         };
-        let each = self.messages.iter().map(
-            |text| json!({"role": "assistant", "parts": [part("text", text)], "finish_reason": reason}),
-        );
+        let each = self
+            .messages
+            .iter()
+            .map(|text| json!({"role": "assistant", "parts": [part("text", text)], "finish_reason": reason}));
         let all: Vec<Value> = each.collect();
         (!all.is_empty()).then(|| Value::Array(all).to_string())
     }

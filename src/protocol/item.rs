@@ -282,13 +282,7 @@ impl Observer {
             result: self.result(item).map(Text::from),
             message: self.tool_error(item).map(Text::from),
             search_query: self.search_query(item).map(Text::from),
-            paths: changes
-                .iter()
-                .copied()
-                .flatten()
-                .map(|change| text(&change.path))
-                .take(256)
-                .collect(),
+            paths: changes.iter().copied().flatten().map(|change| text(&change.path)).take(256).collect(),
             ..ToolEnd::default()
         }
     }
