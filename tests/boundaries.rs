@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("deliver", &["config", "outbox"]),
     ("jsonl", &["config", "deliver", "otel"]),
-    ("telemetry", &["config", "deliver", "otel", "outbox", "analytics"]),
+    ("telemetry", &["config", "deliver", "fact", "otel", "outbox", "analytics"]),
 ];
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
