@@ -315,7 +315,6 @@ fn what_is_captured_reaches_a_collector_in_every_protocol_without_its_secrets() 
             assert!(wire.iter().all(|body| !holds(body, TOKEN)), "{protocol} {capture}");
             let said = wire.iter().any(|body| holds(body, "[redacted:github_token]"));
             assert_eq!(said, capture != "none", "{protocol} {capture}: what was taken out is said");
-            assert!(around.path("events.jsonl").metadata().unwrap().len() > 0);
         }
     }
 }

@@ -36,25 +36,23 @@ fn cut_text(text: &str, limit: usize) -> String {
     format!("{kept}[cut:{}]", text.len() - kept.len())
 }
 
-fn cut_json(value: Value, whole: usize, limit: usize) -> String {
+fn cut_json(mut value: Value, whole: usize, limit: usize) -> String {
     // The longest texts go first: half as long each time, until all of it fits.
     let mut longest = limit;
-    let mut value = value;
-    while longest >= 32 {
-        shorten(&mut value, longest);
-        let out = value.to_string();
+    while longest >= 16 {
+        let mut short = value.clone();
+        shorten(&mut short, longest);
+        let out = short.to_string();
         if out.len() <= limit {
             return out;
         }
         longest /= 2;
     }
-    while let Some(left) = without_half(&mut value) {
+    shorten(&mut value, longest);
+    while lose_half(&mut value) {
         let out = value.to_string();
         if out.len() <= limit {
             return out;
-        }
-        if !left {
-            break;
         }
     }
     // Keys and numbers alone are too much.
@@ -71,16 +69,16 @@ fn shorten(value: &mut Value, longest: usize) {
     }
 }
 
-// Takes the second half of the outermost list away that has more than one element; false when that was the last.
-fn without_half(value: &mut Value) -> Option<bool> {
+// Takes the second half of the outermost list away that has more than one element; false where there is none.
+fn lose_half(value: &mut Value) -> bool {
     match value {
         Value::Array(all) if all.len() > 1 => {
             all.truncate(all.len() / 2);
-            Some(true)
+            true
         }
-        Value::Array(all) => all.first_mut().and_then(without_half),
-        Value::Object(all) => all.values_mut().find_map(without_half),
-        _ => None,
+        Value::Array(all) => all.iter_mut().any(lose_half),
+        Value::Object(all) => all.values_mut().any(lose_half),
+        _ => false,
     }
 }
 
