@@ -1,7 +1,9 @@
 //! The whole way of a record put together: layer, outbox, delivery, and what dead processes left behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,12 +17,15 @@ use crate::fact::Capture;
 use crate::fact::{Kind, redact::Redaction};
 use crate::otel::{self, Header, Messages, OtelLayer, OutboxSink, Resource};
 use crate::outbox::{
-    Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
+    self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
 };
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
 const LAST_DELIVERY: Duration = Duration::from_millis(120);
+
+/// So often at most it is noted in the outbox what went wrong with a destination.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// The queue of analytics events. It exists where a destination for them is configured.
 pub const ANALYTICS_QUEUE: &str = "analytics";
@@ -38,6 +43,30 @@ pub struct Telemetry {
     shape: Shape,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
+    notes: Arc<Notes>,
+}
+
+/// What was noted of each route: failures so far, and the words.
+#[derive(Default)]
+struct Notes(Mutex<BTreeMap<String, (u64, String)>>);
+
+impl Notes {
+    /// Notes in the outbox what went wrong since the last time, for `factline outbox status`.
+    fn take(&self, dir: &Path, report: &[RouteReport]) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for route in report {
+            let Some(error) = &route.last_error else { continue };
+            let now = (route.retried + route.lost.values().sum::<u64>(), error.clone());
+            if noted.get(&route.queue) == Some(&now) {
+                continue;
+            }
+            // The route of an adopted lane is called after both.
+            let queue = route.queue.split(' ').next().unwrap_or_default();
+            // On a disk that refuses there is nothing more to say.
+            let _ = outbox::note(dir, queue, &format!("{}: {error}", route.destination));
+            noted.insert(route.queue.clone(), now);
+        }
+    }
 }
 
 /// Why telemetry could not be started.
@@ -109,6 +138,7 @@ impl Telemetry {
             shape: Shape::of(config),
             adopted: Arc::default(),
             stopping: Arc::default(),
+            notes: Arc::default(),
         };
         telemetry.follow().map_err(|error| failed(&error))?;
         Ok(telemetry)
@@ -156,16 +186,20 @@ impl Telemetry {
     fn follow(&self) -> io::Result<()> {
         let (outbox, deliverer) = (self.outbox.clone(), Arc::downgrade(&self.deliverer));
         let stopping = Arc::clone(&self.stopping);
+        let notes = Arc::clone(&self.notes);
         std::thread::Builder::new().name("factline-follow".to_owned()).spawn(move || {
-            let mut seen = 0;
+            let (mut seen, mut noted) = (0, Instant::now());
             while !stopping.load(Ordering::Acquire) {
-                let now = outbox.wait(seen, Duration::from_secs(1));
-                match deliverer.upgrade() {
-                    Some(deliverer) if now != seen => deliverer.nudge(),
-                    Some(_) => {}
-                    None => return,
+                let now = outbox.wait(seen, NOTE_EVERY);
+                let Some(deliverer) = deliverer.upgrade() else { return };
+                if now != seen {
+                    deliverer.nudge();
                 }
                 seen = now;
+                if noted.elapsed() >= NOTE_EVERY {
+                    notes.take(outbox.dir(), &deliverer.report());
+                    noted = Instant::now();
+                }
             }
         })?;
         Ok(())
@@ -266,6 +300,7 @@ impl Telemetry {
         let drained = self.outbox.drain();
         self.deliverer.nudge();
         self.deliverer.flush(Instant::now() + LAST_DELIVERY);
+        self.notes.take(self.outbox.dir(), &self.deliverer.report());
         for lane in std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)) {
             // It stays for the next process if it can't be removed now.
             let _ = lane.remove_if_empty();

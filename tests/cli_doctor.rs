@@ -234,6 +234,17 @@ fn nobody_there_ends_soon_and_says_at_which_step() {
 }
 
 #[test]
+fn a_proxy_is_named_without_its_credentials_and_the_probe_goes_through_it() {
+    let (around, proxy) = (Surroundings::new(), Collector::start(|_, _| Reply::ok()));
+    let through = proxy.url("").replace("http://", "http://ada:hunter2@");
+    let seen = examine(&around, &[(ENDPOINT, "http://collector.invalid:4318"), ("HTTP_PROXY", &through)]);
+    seen.must("proxy", "ok", &format!("requests go through {}", proxy.url("")));
+    seen.must("logs", "ok", "acknowledged");
+    assert_eq!(proxy.requests()[0].path, "http://collector.invalid:4318/v1/logs");
+    assert!(!seen.ran.stdout.contains("hunter2"));
+}
+
+#[test]
 fn a_certificate_is_refused_for_a_reason_that_is_told() {
     let (around, collector) = (Surroundings::new(), Collector::start(|_, _| Reply::ok()));
     let (ours, theirs) =

@@ -7,16 +7,18 @@ mod cli;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use cli::{Ran, SESSION, Surroundings, fed, span_ids, spans};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// What one side sent on the second connection of the session, as lines.
 fn lines_of(side: &str) -> String {
-    let lines = SESSION.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines = SESSION.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let sent = lines.filter(|line| line["conn"] == 2 && line["dir"] == side);
     sent.map(|line| format!("{}\n", line["msg"])).collect()
 }
@@ -160,4 +162,48 @@ fn an_interrupted_replay_ends_soon_and_keeps_what_it_accepted() {
         }
         assert_eq!(spans(&around.path(place).join("traces.jsonl")).len(), 42);
     }
+}
+
+/// The events of a session whose threads work in `dir`.
+fn analytics(around: &Surroundings, dir: &Path, variables: &[(&str, &str)]) -> Vec<Value> {
+    let there = |side: &str| lines_of(side).replace("/tmp/lab/work", dir.to_str().unwrap());
+    around.write("there.txt", there("server"));
+    let events = around.path("events.jsonl");
+    let mut command = around.command(["tap", "--", "sh", "-c", "cat > /dev/null; cat there.txt"]);
+    command.env("FACTLINE_ANALYTICS_FILE", &events).envs(variables.iter().copied());
+    assert_eq!(fed(command, there("client").as_bytes()).code, Some(0));
+    around
+        .run_with(&[("FACTLINE_ANALYTICS_FILE", events.to_str().unwrap())], ["outbox", "flush"])
+        .must(0, &[]);
+    let text = std::fs::read_to_string(events).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_file_system_is_asked_for_hashes_only_where_the_user_allows_it() {
+    for (allowed, linked) in [("false", Value::Null), ("true", Value::Bool(true))] {
+        let around = Surroundings::new();
+        let (main, work) = (around.path("main/.git/worktrees/work"), around.path("work"));
+        std::fs::create_dir_all(&main).unwrap();
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::write(work.join(".git"), format!("gitdir: {}\n", main.display())).unwrap();
+        let events = analytics(&around, &work, &[("FACTLINE_ANALYTICS_READ_FILES", allowed)]);
+        let threads = events.iter().filter(|event| event["event_type"] == "codex_thread_initialized");
+        let told: Vec<&Value> = threads.map(|event| &event["event_params"]["is_worktree"]).collect();
+        assert!(!told.is_empty() && told.iter().any(|it| **it == linked), "{allowed}: {told:?}");
+        assert!(linked != Value::Null || told.iter().all(|it| it.is_null()), "{told:?}");
+    }
+}
+
+#[test]
+fn families_of_events_are_switched_on_and_off() {
+    let types = |families: &str| {
+        let around = Surroundings::new();
+        let events = analytics(&around, &around.path("w"), &[("FACTLINE_ANALYTICS_FAMILIES", families)]);
+        let of = |event: &Value| event["event_type"].as_str().unwrap().to_owned();
+        events.iter().map(of).collect::<std::collections::BTreeSet<_>>()
+    };
+    let (turns, others) = (types("turn"), types("-turn"));
+    assert!(turns.contains("codex_turn_event") && !turns.contains("codex_thread_initialized"), "{turns:?}");
+    assert!(others.contains("codex_thread_initialized") && others.is_disjoint(&turns), "{others:?}");
 }

@@ -195,7 +195,7 @@ fn exporters_choose_between_nothing_a_collector_and_files() {
 fn unknown_exporters_are_warned_of_and_skipped() {
     let (config, warning) = warned(&[("OTEL_LOGS_EXPORTER", "console")]);
     assert_eq!(exporters(&config), [Exporter::Files, Exporter::Files]);
-    assert_eq!(warning, "OTEL_LOGS_EXPORTER: console is not supported; ignored");
+    assert!(warning.starts_with("OTEL_LOGS_EXPORTER: console is not supported"), "{warning}");
     let (config, warning) = warned(&[("OTEL_TRACES_EXPORTER", "otlp, zipkin")]);
     assert_eq!(exporters(&config), [Exporter::Files, Exporter::Otlp]);
     assert!(warning.contains("\"zipkin\""), "{warning}");

@@ -172,7 +172,7 @@ fn everything_can_be_said_in_the_file() {
     assert!(config.analytics.read_files.value);
     // Every row of the table but the three that exclude others stands in this file.
     let said: BTreeSet<&str> = ALL.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
-    let missing = entries().into_iter().map(|entry| entry.row.key.rsplit('.').next().unwrap());
+    let missing = entries().iter().map(|entry| entry.row.key.rsplit('.').next().unwrap());
     let missing: BTreeSet<&str> = missing.filter(|key| !said.contains(key)).collect();
     assert_eq!(missing, ["disabled", "enabled", "file", "token", "token_file"].into());
 }
@@ -431,6 +431,35 @@ fn a_bad_value_of_our_own_variables_is_warned_of_and_the_default_holds() {
     let (config, warnings) = Config::from_env(vars(&set)).unwrap();
     assert_eq!((config.outbox.max_age.value, warnings), (Duration::from_secs(172_800), vec![]));
     assert_eq!(config.analytics.families.value, Families::Only(vec!["turn", "tool"]));
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn what_is_not_said_about_the_outbox_is_as_the_outbox_has_it() {
+    let (config, _) = Config::from_env(vars(&[])).unwrap();
+    let said = factline::telemetry::settings(&config);
+    let own = factline::outbox::Settings::new(&config.outbox_dir.value);
+    assert_eq!(format!("{said:?}"), format!("{own:?}"));
+    let file = written(
+        "[outbox]\naccept = \"write\"\nwhen_full = \"block\"\nring_bytes = \"1MiB\"\nmax_age = \"1h\"\n",
+    );
+    let settings = factline::telemetry::settings(&load(&file, &[]).unwrap().0);
+    assert_eq!(settings.accept, factline::outbox::Accept::Write);
+    assert_eq!(settings.when_full, factline::outbox::WhenFull::Block);
+    assert_eq!((settings.ring_bytes, settings.max_age), (1 << 20, Duration::from_secs(3600)));
+}
+
+#[cfg(feature = "analytics")]
+#[test]
+fn the_families_of_the_table_are_those_of_the_events() {
+    use factline::analytics::{Families as Made, Family};
+    use factline::telemetry::families;
+    let row = entries().iter().find(|entry| entry.key == "analytics.families").unwrap().row;
+    let names: Vec<&str> = Family::ALL.into_iter().map(Family::as_str).collect();
+    assert_eq!(row.kind, factline::config::Kind::Names(&names.leak()[..]));
+    assert_eq!(families(&Families::All), Made::default());
+    assert_eq!(families(&Families::Only(vec!["turn"])), Made::NONE.with(Family::Turn));
+    assert_eq!(families(&Families::Without(vec!["turn"])), Made::default().without(Family::Turn));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use factline::analytics::{AnalyticsLayer, Lines};
 use factline::fact::Capture;
 use factline::fact::vocabulary::{PluginStateChanged, SkillInvoked, TurnEnd, TurnStart, TurnUsage};
 use factline::host::Facts;
@@ -290,4 +291,16 @@ fn a_filter_of_the_whole_subscriber_that_hides_every_fact_is_told_where_somebody
     assert!(told.is_empty() && unseen > 10, "part of them may be meant: {told:?} {unseen}");
     assert_eq!(warnings(None, "info"), (vec![], 0));
     assert_eq!(warnings(Some("debug"), "warn"), (vec![], 0), "a layer's own filter is its own matter");
+}
+
+#[test]
+fn two_layers_of_each_kind_see_the_same_spans_and_each_ends_them() {
+    let (first, one) = memory();
+    let (second, other) = memory();
+    let events = || AnalyticsLayer::new(Lines::new(io::sink()), Default::default(), Default::default());
+    let all = vec![one.boxed(), other.boxed(), events().boxed(), events().boxed()];
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(all), work);
+    for memory in [first, second] {
+        assert_eq!(memory.spans.lock().unwrap().len(), 1);
+    }
 }

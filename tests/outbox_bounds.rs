@@ -218,7 +218,9 @@ fn purge_takes_what_nobody_owns_and_counts_it() {
     let name = dead.own().name().to_owned();
     drop((reader, dead));
     let live = Outbox::open(settings(dir.path())).unwrap();
-    assert_eq!(purge(dir.path()).unwrap(), [name]);
+    let done = purge(dir.path(), &Purge::default()).unwrap();
+    assert_eq!((done.lanes, done.held), (vec![name], vec![live.own().name().to_owned()]));
+    assert_eq!(done.records, [("a".to_owned(), 5)].into());
     assert_eq!(status(dir.path()).unwrap().len(), 1);
     let total = totals(dir.path()).unwrap()["a"];
     let lost = [Loss::Rejected, Loss::Purged].map(|reason| total.lost.by(reason));

@@ -134,7 +134,7 @@ fn a_live_lane_is_never_adopted_and_a_dead_one_by_exactly_one() {
     until(&mut child, "ready");
     let (one, two) = (open(dir.path()), open(dir.path()));
     assert!(one.adopt().is_empty() && two.adopt().is_empty());
-    assert_eq!(purge(dir.path()).unwrap(), Vec::<String>::new());
+    assert_eq!(purge(dir.path(), &Purge::default()).unwrap().lanes, Vec::<String>::new());
     child.kill().unwrap();
     child.wait().unwrap();
     let adopted: Vec<usize> = std::thread::scope(|s| {

@@ -26,12 +26,12 @@ fn configurations() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/collector")
 }
 
-/// Starts it with `files.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its port for HTTP.
-fn agent(program: &Path, dir: &Path) -> (Program, u16) {
+/// Starts it with `files.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its ports for HTTP and gRPC.
+fn agent(program: &Path, dir: &Path) -> (Program, [u16; 2]) {
     for name in ["in", "out"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
     }
-    let (agent, [http, _]) = Program::on_free_ports(READY, |[http, grpc]: [u16; 2]| {
+    Program::on_free_ports(READY, |[http, grpc]: [u16; 2]| {
         let mut command = Command::new(program);
         command
             .arg("--config")
@@ -41,8 +41,7 @@ fn agent(program: &Path, dir: &Path) -> (Program, u16) {
             .env("OTLP_FILES", dir.join("in"))
             .env("FILES_OUT", dir.join("out"));
         command
-    });
-    (agent, http)
+    })
 }
 
 /// What `replay --otlp-file` makes of every recorded session, in a directory for each below `dir`.
@@ -90,7 +89,7 @@ fn what_is_replayed_over_http_arrives_field_by_field() {
     let Some(program) = collector() else { return };
     let dir = tempfile::tempdir().unwrap();
     let sent = replayed_into_files(&dir.path().join("expected"));
-    let (agent, port) = agent(&program, dir.path());
+    let (agent, [port, _]) = agent(&program, dir.path());
     for (session, transcript) in corpus() {
         let output = run(factline(dir.path())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
@@ -114,4 +113,37 @@ fn what_is_replayed_into_files_is_read_field_by_field() {
     let (agent, _) = agent(&program, dir.path());
     assert_passed_on(agent, &dir.path().join("out"), &sent, false);
     println!("{:?} log records and spans through files", sent.counts());
+}
+
+#[test]
+fn doctor_names_a_wrong_protocol_and_what_it_says_was_acknowledged_arrives() {
+    let Some(program) = collector() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (agent, [http, grpc]) = agent(&program, dir.path());
+    let examined = |port: u16, protocol: &str| {
+        let output = factline(dir.path())
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .args(["doctor", "--json"])
+            .output()
+            .unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.success(), said["ok"] == true, "{said}");
+        let checks = said["checks"].as_array().unwrap();
+        let of = |step: &str| checks.iter().find(|it| it["step"] == step).map(|it| it["said"].to_string());
+        (said["ok"] == true, of("protocol").unwrap(), of("clock"))
+    };
+    for (port, protocol) in [(http, "http/protobuf"), (http, "http/json"), (grpc, "grpc")] {
+        let (ok, said, clock) = examined(port, protocol);
+        assert!(ok, "{protocol}: {said}");
+        assert_eq!(clock.is_some(), protocol != "grpc", "its HTTP answers have a date");
+    }
+    let (ok, said, _) = examined(grpc, "http/protobuf");
+    assert!(!ok && said.contains("as a receiver for gRPC does"), "{said}");
+    let (ok, said, _) = examined(http, "grpc");
+    assert!(!ok && said.contains("it speaks HTTP/1"), "{said}");
+    let (status, said) = agent.end();
+    assert!(status.success(), "{status}\n{said}");
+    let got = Received::from_files(&dir.path().join("out"));
+    assert_eq!(got.counts(), (3, 3), "a log record and a span over each protocol");
 }

@@ -76,8 +76,8 @@ impl Counters {
     }
 }
 
-/// What a span said when it began.
-struct Begun(Envelope, Fact<'static>, bool);
+/// What a span said when it began, and whether it ended, for each layer that saw it.
+struct Begun(Vec<(usize, Envelope, Fact<'static>, bool)>);
 
 impl AnalyticsLayer {
     /// A layer without a filter.
@@ -89,6 +89,11 @@ impl AnalyticsLayer {
     /// A view of what is counted, to keep when the layer goes into a subscriber.
     pub fn counters(&self) -> Counters {
         Counters(Arc::clone(&self.reducer))
+    }
+
+    /// Tells layers of one subscriber apart.
+    fn id(&self) -> usize {
+        Arc::as_ptr(&self.reducer).addr()
     }
 
     fn reduce(&self, reduce: impl FnOnce(&mut Reducer) -> Vec<Event>) {
@@ -115,17 +120,21 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for AnalyticsLay
         }
         self.reduce(|reducer| reducer.reduce(&envelope, &fact));
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(Begun(envelope, fact, false));
+            let own = (self.id(), envelope, fact, false);
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<Begun>() {
+                Some(others) => others.0.push(own),
+                None => extensions.insert(Begun(vec![own])),
+            }
         }
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(Begun(envelope, start, ended)) = extensions.get_mut::<Begun>() else { return };
-        if *ended {
-            return;
-        }
+        let Some(Begun(all)) = extensions.get_mut::<Begun>() else { return };
+        let own = all.iter_mut().find(|(layer, ..)| *layer == self.id());
+        let Some((_, envelope, start, ended)) = own.filter(|(.., ended)| !ended) else { return };
         let Some((end, fact)) = span_end(span.metadata(), values) else { return };
         *ended = true;
         self.reduce(|reducer| reducer.finish(envelope, start, &end, &fact));

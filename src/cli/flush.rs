@@ -42,12 +42,16 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     }
     let deadline = Instant::now() + Duration::from_secs(arguments.timeout);
     let mut progress = terminal::Progress::new();
+    let (began, waiting) = (Instant::now(), waiting(&telemetry));
     let complete = loop {
         if telemetry.flush(deadline.min(Instant::now() + Duration::from_millis(200))).is_complete() {
             break true;
         }
         let delivered: u64 = telemetry.report().iter().map(|route| route.delivered).sum();
-        progress.tell(|| format!("{delivered} records delivered"));
+        progress.tell(|| {
+            let rate = delivered as f64 / began.elapsed().as_secs_f64();
+            format!("{delivered} of {} records delivered, {rate:.0} a second", waiting.max(delivered))
+        });
         if Instant::now() >= deadline || stopped.load(Ordering::Relaxed) {
             break false;
         }
@@ -79,4 +83,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         terminal::error(&format!("the outbox could not be closed: {error}"));
     }
     if complete && lost == 0 && adopted.is_ok() && closed.is_ok() { OK } else { FAILED }
+}
+
+/// What there was to deliver when it began.
+fn waiting(telemetry: &Telemetry) -> u64 {
+    // Only for the eye: without it the numbers tell less.
+    let lanes = crate::outbox::status(telemetry.outbox().dir()).unwrap_or_default();
+    lanes.iter().flat_map(|lane| &lane.queues).map(|queue| queue.waiting.records).sum()
 }

@@ -1,13 +1,16 @@
 //! The command line: one file per command.
 
 mod backend;
+mod check;
 mod demo;
 mod doctor;
 mod filter;
 mod flush;
 mod layers;
 mod listing;
+mod purge;
 mod replay;
+mod show;
 mod shown;
 mod status;
 mod stdin;
@@ -85,13 +88,14 @@ enum Command {
     Replay(replay::Arguments),
     /// Say what is configured and by whom, and try each destination
     Doctor(doctor::Arguments),
-    /// Look at what waits for delivery, or deliver it
+    /// Look at what waits for delivery, deliver it, or remove it
     #[command(
         subcommand,
         after_help = "\
 Examples:
   factline outbox status
-  factline outbox flush --timeout 60"
+  factline outbox flush --timeout 60
+  factline outbox show --queue logs | jq ."
     )]
     Outbox(Outbox),
     /// A backend for analytics events on this machine: takes, checks and keeps them
@@ -121,10 +125,16 @@ Examples:
 
 #[derive(Subcommand)]
 enum Outbox {
-    /// What waits, what was delivered and what was lost, per process and queue
+    /// What waits, what was delivered, what was lost and what went wrong, per destination and process
     Status(status::Arguments),
     /// Deliver what waits, also what ended processes left; close what they had open
     Flush(flush::Arguments),
+    /// The records that wait, or that were refused, as JSON lines
+    Show(show::Arguments),
+    /// Every damaged place, with file and offset
+    Check(check::Arguments),
+    /// Remove what ended processes left; it is counted as lost
+    Purge(purge::Arguments),
 }
 
 /// Runs the program with the arguments of the process.
@@ -154,6 +164,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Doctor(own) => doctor::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),
+        Command::Outbox(Outbox::Show(own)) => show::run(&common, &own),
+        Command::Outbox(Outbox::Check(own)) => check::run(&common, &own),
+        Command::Outbox(Outbox::Purge(own)) => purge::run(&common, &own),
         Command::Backend(own) => backend::run(&own),
         Command::Man { dir } => {
             let written = std::fs::create_dir_all(&dir)

@@ -1,17 +1,20 @@
 //! `factline outbox status`: what waits, what was delivered, what was lost.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{Common, FAILED, OK, terminal};
-use crate::outbox::{self, LaneStatus, Loss, Lost};
+use crate::outbox::{self, LaneStatus, Loss, Lost, Note};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   factline outbox status
-  factline outbox status --json | jq '.lanes[].queues[] | {name, waiting}'")]
+  factline outbox status --json | jq '.queues[] | {name, waiting, last_error}'")]
 pub(super) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
@@ -24,8 +27,8 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         Err(error) => return failed(&error.to_string()),
     };
     let dir = &config.outbox_dir.value;
-    let read = outbox::status(dir).and_then(|lanes| Ok((lanes, outbox::totals(dir)?)));
-    let (lanes, totals) = match read {
+    let read = outbox::status(dir).and_then(|lanes| Ok((summed(dir, &lanes)?, lanes, outbox::totals(dir)?)));
+    let (sums, lanes, totals) = match read {
         Ok(read) => read,
         Err(error) => {
             return failed(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
@@ -36,7 +39,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         let removed: Vec<Value> =
             totals.iter().map(|(name, total)| queue(name, total.delivered, &total.lost)).collect();
         let lanes: Vec<Value> = lanes.iter().map(lane).collect();
-        let said = json!({"outbox": dir.display().to_string(), "lanes": lanes, "finished": removed});
+        let sums: Vec<Value> = sums.iter().map(|(name, sum)| sum.json(name)).collect();
+        let said = json!({
+            "outbox": dir.display().to_string(), "queues": sums, "lanes": lanes, "finished": removed,
+        });
         terminal::print(&format!("{said}\n"));
         return OK;
     }
@@ -44,6 +50,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64);
+    for (name, sum) in &sums {
+        sum.say(&mut out, name, now);
+    }
     line(
         &mut out,
         format_args!(
@@ -103,6 +112,75 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     }
     terminal::print(&out);
     OK
+}
+
+/// A queue over all lanes, those included that are gone: how its destination is getting on.
+#[derive(Default)]
+struct Sum {
+    waiting: u64,
+    oldest_ns: u64,
+    delivered: u64,
+    lost: BTreeMap<&'static str, u64>,
+    dead_letters: u64,
+    last_error: Option<Note>,
+}
+
+fn summed(dir: &Path, lanes: &[LaneStatus]) -> io::Result<BTreeMap<String, Sum>> {
+    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
+    for queue in lanes.iter().flat_map(|lane| &lane.queues) {
+        let sum = sums.entry(queue.name.clone()).or_default();
+        let oldest = [sum.oldest_ns, queue.waiting.oldest_ns].into_iter().filter(|time| *time > 0).min();
+        sum.waiting += queue.waiting.records;
+        sum.oldest_ns = oldest.unwrap_or(0);
+        sum.add(queue.delivered, &queue.lost);
+    }
+    for (name, total) in outbox::totals(dir)? {
+        sums.entry(name).or_default().add(total.delivered, &total.lost);
+    }
+    outbox::dead_letters(dir, None, |letter| {
+        sums.entry(letter.queue.to_owned()).or_default().dead_letters += 1;
+        Ok(())
+    })?;
+    for (name, note) in outbox::notes(dir)? {
+        sums.entry(name).or_default().last_error = Some(note);
+    }
+    Ok(sums)
+}
+
+impl Sum {
+    fn add(&mut self, delivered: u64, lost: &Lost) {
+        self.delivered += delivered;
+        for reason in Loss::ALL.into_iter().filter(|reason| lost.by(*reason) > 0) {
+            *self.lost.entry(reason.name()).or_default() += lost.by(reason);
+        }
+    }
+
+    fn json(&self, name: &str) -> Value {
+        let error = self.last_error.as_ref().map(|it| json!({"time_ns": it.time_ns, "text": it.text}));
+        json!({
+            "name": name, "waiting": self.waiting, "oldest_ns": self.oldest_ns, "delivered": self.delivered,
+            "lost": self.lost, "dead_letters": self.dead_letters, "last_error": error,
+        })
+    }
+
+    fn say(&self, out: &mut String, name: &str, now: u64) {
+        let mut text = format!("{name}: {} waiting", self.waiting);
+        let mut add = |part: String| text.extend([", ", &part]);
+        if self.oldest_ns > 0 {
+            add(format!("the oldest for {}", terminal::duration(now.saturating_sub(self.oldest_ns))));
+        }
+        add(format!("{} delivered", self.delivered));
+        let lost: Vec<String> = self.lost.iter().map(|(why, records)| format!("{why} {records}")).collect();
+        add(if lost.is_empty() { "none lost".to_owned() } else { format!("lost: {}", lost.join(", ")) });
+        if self.dead_letters > 0 {
+            add(format!("{} dead letters", self.dead_letters));
+        }
+        line(out, format_args!("{text}"));
+        if let Some(error) = &self.last_error {
+            let ago = terminal::duration(now.saturating_sub(error.time_ns));
+            line(out, format_args!("  last error, {ago} ago: {}", terminal::printable(&error.text)));
+        }
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

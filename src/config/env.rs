@@ -218,8 +218,5 @@ pub(super) fn command(place: &str, text: &str) -> Result<Vec<String>, ConfigErro
 
 /// What the table says that a setting takes.
 pub(super) fn kind_of(name: &str) -> Option<Kind> {
-    entries()
-        .into_iter()
-        .find(|entry| entry.variable == name || entry.key == name)
-        .map(|entry| entry.row.kind)
+    entries().iter().find(|entry| entry.variable == name || entry.key == name).map(|entry| entry.row.kind)
 }

@@ -180,7 +180,11 @@ impl Env<'_> {
                 "otlp" => otlp = true,
                 "none" => none = true,
                 "files" => files = true,
-                "console" => self.warn(&name, "console is not supported; ignored"),
+                "console" => self.warn(
+                    &name,
+                    "console is not supported, for the terminal belongs to the command; ignored. `files` writes \
+                     JSON lines, `factline replay --show` shows a session",
+                ),
                 other => self.warn(&name, format!("unknown exporter \"{}\"; ignored", other.escape_debug())),
             }
         }

@@ -160,7 +160,7 @@ struct Reading<'a> {
     path: &'a Path,
     text: &'a str,
     base: Base<'a>,
-    known: Vec<Entry>,
+    known: &'static [Entry],
     values: BTreeMap<String, Value>,
     /// With their lines.
     errors: Vec<(usize, ConfigError)>,

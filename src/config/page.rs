@@ -77,6 +77,9 @@ pub fn page() -> String {
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         let _ = writeln!(out, "| {} | {instead} |", names.join(", "));
     }
+    for (name, instead) in super::standard::PARTLY {
+        let _ = writeln!(out, "| `{name}` | {instead} |");
+    }
     out
 }
 

@@ -20,18 +20,18 @@ pub struct Shown {
 impl Sources<'_> {
     /// Every setting of the table, as it was said; a value that is no good is among them.
     pub fn shown(&self) -> Vec<Shown> {
-        let each = entries().into_iter().map(|entry| {
-            let name = if entry.variable.is_empty() { entry.key.clone() } else { entry.variable };
-            let mut said = self.said(&[name]).into_iter().map(|said| said.text);
+        let each = entries().iter().map(|entry| {
+            let name = if entry.variable.is_empty() { &entry.key } else { &entry.variable };
+            let mut said = self.said(std::slice::from_ref(name)).into_iter().map(|said| said.text);
             match said.next() {
                 None => Shown {
-                    key: entry.key,
+                    key: entry.key.clone(),
                     value: entry.row.default.replace('`', ""),
                     origin: Origin::Default,
                     over: Vec::new(),
                 },
                 Some(text) => Shown {
-                    key: entry.key,
+                    key: entry.key.clone(),
                     value: shown(entry.row.kind, text.value.trim()),
                     origin: text.origin,
                     over: said.map(|text| text.origin).collect(),

@@ -57,9 +57,10 @@ impl<'a> Sources<'a> {
     pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Warning> {
         // Those that are read where they are used, because they are not about telemetry.
         const OTHERS: [&str; 2] = ["FACTLINE_CONFIG", "FACTLINE_BACKEND_DB"];
-        let known: Vec<String> = entries().into_iter().map(|entry| entry.variable).collect();
-        let known =
-            || known.iter().map(String::as_str).filter(|name| name.starts_with("FACTLINE_")).chain(OTHERS);
+        let known = || {
+            let variables = entries().iter().map(|entry| entry.variable.as_str());
+            variables.filter(|name| name.starts_with("FACTLINE_")).chain(OTHERS)
+        };
         names
             .filter(|name| name.starts_with("FACTLINE_") && known().all(|known| known != name))
             .map(|variable| {
@@ -88,10 +89,9 @@ impl<'a> Sources<'a> {
             let text = Setting { value, origin: Origin::Env(name.clone()) };
             Some(Said { name: name.clone(), place: name.clone(), text })
         };
-        let known = if self.file.is_some() { entries() } else { Vec::new() };
         let file = |name: &String| {
             let file = self.file.as_ref()?;
-            let key = known.iter().find(|entry| entry.variable == *name).map_or(name, |entry| &entry.key);
+            let key = entries().iter().find(|entry| entry.variable == *name).map_or(name, |entry| &entry.key);
             let value = file.get(key)?;
             let origin = Origin::File { path: file.path().to_owned(), line: value.line };
             let place = format!("{origin}: {key}");

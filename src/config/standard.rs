@@ -74,6 +74,16 @@ pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["TRACESTATE", "BAGGAGE"], "only `TRACEPARENT` is read, for a link"),
 ];
 
+/// What is said of some values only.
+pub(super) const PARTLY: &[(&str, &str)] = &[
+    (
+        "OTEL_TRACES_SAMPLER",
+        "every turn is sent, as `always_on` and `parentbased_always_on` say; a collector can sample (`tail_sampling`)",
+    ),
+    ("OTEL_TRACES_SAMPLER_ARG", "as above"),
+    ("OTEL_PROPAGATORS", "W3C trace context is read; other formats are not"),
+];
+
 impl Env<'_> {
     /// Warns of what is set and means nothing.
     pub(super) fn standard(&mut self) {

@@ -5,6 +5,8 @@
 //! name, or by the key where it has none; the file's value arrives there in the form that the variable has), and
 //! run `cargo run --example configuration > docs/configuration.md`.
 
+use std::sync::LazyLock;
+
 use super::Signal;
 use super::kind::Kind;
 
@@ -416,26 +418,24 @@ pub struct Entry {
 }
 
 /// The table with each signal's names.
-pub fn entries() -> Vec<Entry> {
-    let mut all = Vec::new();
-    for row in TABLE {
-        if !row.key.starts_with("*.") {
-            all.push(Entry { key: row.key.to_owned(), variable: row.variable.to_owned(), row });
-        }
-        let (key, variable) = of_signal(row);
-        if key.is_empty() {
-            continue;
-        }
-        for signal in Signal::ALL {
-            let upper = signal.name().to_ascii_uppercase();
-            all.push(Entry {
-                key: key.replacen('*', signal.name(), 1),
-                variable: variable.replacen('*', &upper, 1),
-                row,
-            });
-        }
-    }
-    all
+pub fn entries() -> &'static [Entry] {
+    static ALL: LazyLock<Vec<Entry>> = LazyLock::new(|| TABLE.iter().flat_map(of_row).collect());
+    &ALL
+}
+
+fn of_row(row: &'static Row) -> Vec<Entry> {
+    let general = (!row.key.starts_with("*.")).then(|| Entry {
+        key: row.key.to_owned(),
+        variable: row.variable.to_owned(),
+        row,
+    });
+    let (key, variable) = of_signal(row);
+    let own = Signal::ALL.into_iter().filter(|_| !key.is_empty()).map(|signal| Entry {
+        key: key.replacen('*', signal.name(), 1),
+        variable: variable.replacen('*', &signal.name().to_ascii_uppercase(), 1),
+        row,
+    });
+    general.into_iter().chain(own).collect()
 }
 
 /// The names of a setting of one signal, with `*` for it; empty for what is not said per signal.

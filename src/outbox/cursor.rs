@@ -15,7 +15,7 @@ use super::frame::{u32_at, u64_at};
 use super::place;
 use super::record::{Loss, Lost};
 
-const SLOT: usize = 256;
+pub(crate) const SLOT: usize = 256;
 
 /// `sequence` = `delivered` + `lost`, always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +55,18 @@ impl CursorFile {
             file => read_some(&file?, &mut bytes)?,
         };
         Ok(newest(&bytes).map(|(_, cursor)| cursor))
+    }
+
+    /// Where slots are that were written and do not hold.
+    pub(crate) fn damaged_slots(path: &Path) -> io::Result<Vec<u64>> {
+        let mut bytes = [0; 2 * SLOT];
+        let got = match place::open_read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => read_some(&file?, &mut bytes)?,
+        };
+        let slots = bytes.chunks_exact(SLOT).zip([0, SLOT as u64]);
+        let hurt = |slot: &[u8]| newest(slot).is_none() && slot.iter().any(|byte| *byte != 0);
+        Ok(slots.filter(|(slot, at)| hurt(slot) && *at < got as u64).map(|(_, at)| at).collect())
     }
 
     pub(crate) fn publish(&mut self, cursor: &Cursor) -> io::Result<()> {

@@ -295,6 +295,11 @@ impl Core {
                 self.restore(store)?;
                 store.flush()
             }
+            // What this file refused is planned for another one by now, which may take it: at once, or emitters
+            // would take the disk for stuck.
+            Err(e) if !matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                store.flush()
+            }
             flushed => flushed,
         }
     }

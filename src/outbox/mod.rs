@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! DIR/totals                          what removed lanes had delivered and lost
+//! DIR/errors/QUEUE                    what went wrong last with its destination
 //! DIR/lanes/NAME/lock                 locked (flock) as long as the owner lives
 //!                names                the queues, by index
 //!                ring                 accepted, not yet in segments
@@ -28,7 +29,10 @@ mod emit;
 mod frame;
 mod gate;
 mod lane;
+mod look;
+mod notes;
 mod place;
+mod purge;
 mod queue;
 mod reader;
 mod record;
@@ -45,11 +49,14 @@ mod writer;
 
 pub use emit::Outbox;
 pub use lane::Lane;
+pub use look::{DeadLetter, Stored, dead_letters, show};
+pub use notes::{Note, note, notes};
+pub use purge::{Purge, Purged, purge};
 pub use reader::Reader;
 pub use record::{
     Batch, Counters, Key, Loss, Lost, MAX_RECORD, MAX_TRANSACTION, Queue, Record, Refused, Settled,
     Transaction, Unfinished, Waiting,
 };
 pub use settings::{Accept, OpenError, Settings, WhenFull};
-pub use status::{Damage, LaneStatus, QueueStatus, check, purge, status};
+pub use status::{Damage, LaneStatus, QueueStatus, check, status};
 pub use totals::{Total, totals};

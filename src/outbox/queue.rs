@@ -290,6 +290,12 @@ impl QueueState {
         self.publish(before)
     }
 
+    /// Gives up everything before the last segment, which must have no records yet.
+    pub(crate) fn lose_all(&mut self, reason: Loss) -> io::Result<()> {
+        let last = self.segments.back().map(start_of);
+        last.map_or(Ok(()), |to| self.lose_to(to, reason))
+    }
+
     fn count(&mut self, to: Place, delivered: u64, mut lost: Lost, from_ring: u64) {
         self.cursor.segment = to.segment;
         self.cursor.offset = to.offset;

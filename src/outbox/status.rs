@@ -3,18 +3,23 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::bundle;
-use super::cursor::CursorFile;
+use super::cursor::{self, CursorFile};
 use super::frame::kind;
 use super::lane::names_of;
+use super::look::dead_files;
 use super::place;
 use super::queue::{Segment, believable};
 use super::reader::oldest_time;
-use super::record::{Loss, Lost, Waiting};
+use super::record::{Lost, Waiting};
 use super::ring::DATA;
 use super::scan::{Found, Scan};
-use super::totals::{self, Total};
+
+/// How often, and after how long, the torn end of a file is looked at again that somebody may be writing.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// One lane as it is on disk.
 #[derive(Debug, Clone)]
@@ -42,15 +47,6 @@ pub struct QueueStatus {
     pub lost: Lost,
     /// Damaged places in its segments right now.
     pub damaged: u64,
-}
-
-impl QueueStatus {
-    /// What it comes to when what waits will never be delivered.
-    fn purged(&self) -> Total {
-        let mut lost = self.lost;
-        lost.add(Loss::Purged, self.waiting.records);
-        Total { delivered: self.delivered, lost }
-    }
 }
 
 /// Bytes of a segment that are no frame.
@@ -83,7 +79,7 @@ pub fn status(dir: &Path) -> io::Result<Vec<LaneStatus>> {
     Ok(all)
 }
 
-fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
+pub(crate) fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
     let names = names_of(lane)?;
     // The ring before the segments: what is drained in between is then seen twice rather than not at all,
     // and its sequence says that it is the same.
@@ -105,7 +101,7 @@ fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
             };
             let first = scan.header.first_sequence;
             last = last.max(first.saturating_sub(1));
-            let known = (std::time::Instant::now(), std::time::Duration::ZERO);
+            let known = (std::time::Instant::now(), Duration::ZERO);
             segments.push_back(Segment {
                 number,
                 len: scan.end,
@@ -173,26 +169,41 @@ fn is_held(lane: &Path) -> bool {
     }
 }
 
-/// Every damaged place in all segments, starts and dead letters. A torn end of a file is one of them.
+/// Every damaged place in all files of the outbox but the rings, of which whatever does not hold is no loss. A
+/// torn end of a file is one of them, unless a living process is just writing there.
 ///
 /// Errors: the disk's. Files of a newer version are left out.
 pub fn check(dir: &Path) -> io::Result<Vec<Damage>> {
     let mut all = Vec::new();
     let lanes = dir.join("lanes");
     for lane in place::directories(&lanes)? {
-        for queue in place::directories(&lanes.join(&lane))? {
-            let queue = lanes.join(&lane).join(queue);
+        let lane = lanes.join(lane);
+        let owner_alive = is_held(&lane);
+        let queues = match place::directories(&lane) {
+            // Delivered, and removed since a moment.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            queues => queues?,
+        };
+        check_file(&lane.join("names"), owner_alive, &mut all)?;
+        for queue in queues {
+            let queue = lane.join(queue);
             let segments = place::segments(&queue).unwrap_or_default();
-            let names = segments.into_iter().map(place::segment_name).chain(["dead.seg".to_owned()]);
-            for file in names.map(|n| queue.join(n)) {
-                check_file(&file, &mut all)?;
+            for number in segments {
+                check_file(&queue.join(place::segment_name(number)), owner_alive, &mut all)?;
+            }
+            let cursor = queue.join("cursor");
+            for offset in CursorFile::damaged_slots(&cursor)? {
+                all.push(Damage { file: cursor.clone(), offset, len: cursor::SLOT as u64 });
             }
         }
+    }
+    for (lane, _, path) in dead_files(dir)? {
+        check_file(&path, is_held(&lanes.join(lane)), &mut all)?;
     }
     Ok(all)
 }
 
-fn check_file(file: &Path, all: &mut Vec<Damage>) -> io::Result<()> {
+fn check_file(file: &Path, owner_alive: bool, all: &mut Vec<Damage>) -> io::Result<()> {
     let mut scan = match Scan::open(file) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -202,38 +213,19 @@ fn check_file(file: &Path, all: &mut Vec<Damage>) -> io::Result<()> {
         }
         scan => scan?,
     };
+    let mut looks = 0;
     loop {
         match scan.next()? {
             Found::End => return Ok(()),
+            // A frame of which the rest is on its way.
+            Found::Damage { at, len } if owner_alive && at + len >= scan.end && looks < LOOKS => {
+                looks += 1;
+                std::thread::sleep(LOOK_AGAIN);
+                scan = Scan::open(file)?;
+                scan.at = at;
+            }
             Found::Damage { at, len } => all.push(Damage { file: file.into(), offset: at, len }),
             Found::Frame { .. } => {}
         }
     }
-}
-
-/// Removes every lane that nobody owns, delivered or not, and returns their names. What was not delivered is
-/// lost and counted so in `totals`, except in lanes that can't be read (a newer version wrote them).
-///
-/// Errors: the disk's; lanes before the failing one are gone.
-pub fn purge(dir: &Path) -> io::Result<Vec<String>> {
-    let lanes = dir.join("lanes");
-    let mut gone = Vec::new();
-    for entry in fs::read_dir(&lanes)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let (lane, lock_path) = (entry.path(), entry.path().join("lock"));
-        if !entry.file_type()?.is_dir() {
-            continue;
-        }
-        let lock_file = place::open_or_create(&lock_path)?;
-        if place::try_lock(&lock_file)? && place::is_same(&lock_file, &lock_path) {
-            let queues = queues_of(&lane).unwrap_or_default().into_iter();
-            let sums: Vec<_> = queues.map(|q| (q.name.clone(), q.purged())).collect();
-            totals::absorb(dir, &name, &sums)?;
-            fs::remove_dir_all(&lane)?;
-            gone.push(name);
-        }
-    }
-    place::sync_dir(&lanes)?;
-    Ok(gone)
 }

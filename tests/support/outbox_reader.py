@@ -87,7 +87,9 @@ def lane(path):
     found = {}
     for queue in names + ["starts"]:
         folder = os.path.join(path, queue)
-        files = sorted(name for name in os.listdir(folder) if len(name) == 24 and name.endswith(".seg"))
+        # A lane that was just made may lack some.
+        listed = os.listdir(folder) if os.path.isdir(folder) else []
+        files = sorted(name for name in listed if len(name) == 24 and name.endswith(".seg"))
         segments = [read(folder, name) for name in files]
         firsts = [header[1] if (header := file_header(data)) else None for data in segments]
         for i, data in enumerate(segments):
@@ -106,6 +108,7 @@ def lane(path):
 
 if __name__ == "__main__":
     lanes = os.path.join(sys.argv[1], "lanes")
-    for name in sorted(os.listdir(lanes)):
+    # With a dot: somebody died while making it.
+    for name in sorted(name for name in os.listdir(lanes) if not name.startswith(".")):
         for queue, sequence, time, kind, payload in lane(os.path.join(lanes, name)):
             print(name, queue, sequence, time, KINDS[kind], payload.hex() or "-")

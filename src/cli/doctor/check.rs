@@ -76,8 +76,9 @@ impl Report {
 
     /// What the next checks are about.
     pub fn about(&mut self, about: impl Into<String>) {
-        self.about = about.into();
-        self.shown_about = false;
+        let about = about.into();
+        self.shown_about &= self.about == about;
+        self.about = about;
     }
 
     /// Says what is being done, in a terminal, until it is done.

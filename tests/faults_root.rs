@@ -1,0 +1,97 @@
+//! The faults that need root, strace, a file system of their own or a clock that lies: `docs/faults.md` has the
+//! rows. Elsewhere they say `skipped:`; `.ci/run faults` skips none.
+//!
+//! FACTLINE_SWEEP=full does every call of the sweeps and not every few; FACTLINE_FAULT_ROUNDS and
+//! FACTLINE_FAULT_SEED are as in `tests/faults.rs`.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+// The exemption of tests does not reach their own functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/emitter.rs"]
+mod emitter;
+#[path = "support/ledger.rs"]
+mod ledger;
+#[path = "support/power.rs"]
+mod power;
+#[path = "support/program.rs"]
+mod program;
+
+#[path = "faults/clock.rs"]
+mod clock;
+#[path = "faults/disk.rs"]
+mod disk;
+#[path = "faults/sweep.rs"]
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn seed() -> u64 {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = number("FACTLINE_FAULT_SEED").unwrap_or(now);
+    println!("FACTLINE_FAULT_SEED={seed}");
+    seed
+}
+
+/// strace that may trace here; says so where there is none.
+fn strace() -> bool {
+    let found = Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).output();
+    let works = found.is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: there is no strace, or it may not trace (`apt-get install strace`)");
+    }
+    works
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: only root can do this");
+    }
+    root
+}
+
+/// A file system of its own size, in memory; gone when it is dropped.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    /// `None`, and a word about it, where nothing can be mounted.
+    fn mount(options: &str) -> Option<Small> {
+        if !is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir.path()).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Small(dir));
+        }
+        println!("skipped: nothing can be mounted here");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all space but `left` bytes. Returns the file that holds it.
+    fn fill(&self, left: u64) -> PathBuf {
+        use std::io::Write;
+        let path = self.path().join("filler");
+        let mut filler = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        while filler.write(&[7; 4096]).is_ok_and(|written| written > 0) {}
+        let size = filler.metadata().unwrap().len();
+        filler.set_len(size.saturating_sub(left)).unwrap();
+        path
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
