@@ -443,7 +443,7 @@ fn our_own_switch_wins_over_the_standard_one_and_nothing_is_on_by_default() {
     assert!(capture(&bad).unwrap_err().contains("rule ticket"), "a rule that can't be used is an error");
     assert!(capture(&config(&[("FACTLINE_REDACT", "ticket=T-%5B0-9%5D%2B")])).is_ok());
     let _: Shape = Shape::of(&config(&[("FACTLINE_SPAN_EVENTS", "true")]));
-    let names = entries().into_iter().find(|entry| entry.key == "content.capture").unwrap().row.kind;
+    let names = entries().iter().find(|entry| entry.key == "content.capture").unwrap().row.kind;
     let factline::config::Kind::Names(names) = names else { panic!() };
     let known: Vec<&str> = Kind::ALL.into_iter().map(Kind::name).chain(["all", "none"]).collect();
     assert_eq!(names, &known[..], "the setting knows every kind");

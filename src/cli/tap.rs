@@ -89,7 +89,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
 // Credentials that only we need. The standard variables stay: the command may export telemetry of its own.
 fn own_secrets() -> Vec<String> {
     let ours = |entry: &config::Entry| entry.row.kind.is_secret() && entry.variable.starts_with("FACTLINE_");
-    config::entries().into_iter().filter(ours).map(|entry| entry.variable).collect()
+    config::entries().iter().filter(|entry| ours(entry)).map(|entry| entry.variable.clone()).collect()
 }
 
 // Whatever is wrong with telemetry, the command is run.

@@ -95,7 +95,7 @@ impl Observer {
         let action = item.action.as_ref();
         let many = action.and_then(|action| action.queries.as_ref()).into_iter().flatten().copied();
         let one = action.and_then(|action| action.query).or(item.query);
-        let mut all: Vec<String> = many.chain(one).filter_map(|raw| plain(raw)).take(64).collect();
+        let mut all: Vec<String> = many.chain(one).filter_map(plain).take(64).collect();
         all.dedup();
         (!all.is_empty()).then(|| all.join("\n"))
     }
