@@ -14,7 +14,8 @@
 //! - `off`, `len`: position and length in bytes, newline included, in the raw file of that direction and connection
 //!   beside the transcript (`client.raw`; `client.2.raw` for connection 2). Optional.
 //! - `msg`: the message as it was sent. `null` where the line was no JSON object, or too long: then its bytes are
-//!   read from the raw file, if that is there.
+//!   read from the raw file, if that is there. A WebSocket message is a line, with carriage returns for the line
+//!   feeds within it.
 //! - `open`: `stdio`, `websocket` or `unix`. `end`: `client_closed`, `server_exited` or `killed`.
 //!
 //! Reading holds one line of at most [`tap::LINE_LIMIT`](LINE_LIMIT) and its envelope, whatever the file holds.

@@ -300,6 +300,34 @@ fn tls_where_there_is_none_and_none_where_there_is_are_told_apart() {
 }
 
 #[test]
+fn a_server_that_speaks_for_ever_ends_with_the_time_limit() {
+    let around = Surroundings::new();
+    let endless = |start: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut bytes = start.iter().chain(std::iter::repeat(&b'a'));
+                while stream.write_all(&[*bytes.next().unwrap()]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        address
+    };
+    let since = Instant::now();
+    // The head of a TLS record of 16 KiB, a head of HTTP that does not end, and nothing known.
+    let tls = examine(&around, &[(ENDPOINT, &format!("https://{}", endless(b"\x16\x03\x03\x40\x00\x02")))]);
+    tls.must("certificate", "fail", "no answer in time");
+    let http = examine(&around, &[(ENDPOINT, &format!("http://{}", endless(b"HTTP/1.1 200 OK\r\nx: ")))]);
+    http.must("logs", "fail", "not now");
+    let other = examine(&around, &[(ENDPOINT, &format!("http://{}", endless(b"SSH-2.0-")))]);
+    other.must("protocol", "fail", "neither HTTP nor gRPC");
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
+}
+
+#[test]
 fn certificates_that_are_missing_or_do_not_belong_together_are_named() {
     let around = Surroundings::new();
     let authority = Authority::new(around.dir.path(), "ca");

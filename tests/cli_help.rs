@@ -101,6 +101,7 @@ fn no_escape_codes_where_there_is_no_terminal() {
             vec!["demo"],
             vec!["--help"],
             vec!["outbox", "status"],
+            vec!["doctor", "--offline"],
             vec!["nonsense"],
             vec!["replay", "bad.jsonl", "gone"],
         ] {
@@ -116,9 +117,13 @@ fn no_escape_codes_where_there_is_no_terminal() {
 #[test]
 fn a_reader_that_goes_away_is_no_crash() {
     let around = Surroundings::new();
-    for arguments in
-        [vec!["demo"], vec!["demo", "--json"], vec!["completions", "bash"], vec!["outbox", "status"]]
-    {
+    for arguments in [
+        vec!["demo"],
+        vec!["demo", "--json"],
+        vec!["completions", "bash"],
+        vec!["outbox", "status"],
+        vec!["doctor", "--offline"],
+    ] {
         let mut command = around.command(&arguments);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -11,6 +11,7 @@ use factline::config::{
     Accept, AnalyticsSink, Compression, Config, ConfigError, ConfigFile, Destination, Exporter, Families,
     FileError, MessageContent, Origin, Sources, Token, Warning, WhenFull, entries, page,
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 struct Written {
@@ -324,6 +325,36 @@ fn what_is_no_toml_says_where() {
     assert!(ConfigFile::read(&file.path, None).unwrap_err().to_string().contains("longer than 1 MiB"));
     let missing = ConfigFile::read(Path::new("/nowhere/config.toml"), None).unwrap_err().to_string();
     assert!(missing.starts_with("/nowhere/config.toml: cannot be read: "), "{missing}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_in_a_file_it_is_read_or_refused_with_its_name(
+        parts in prop::collection::vec(
+            prop_oneof![
+                "[ -~\\n]{0,12}", "\\PC{0,4}", Just("[otlp]\n".to_owned()), Just("timeout = ".to_owned()),
+                Just("headers = { a = ".to_owned()), Just("\"10s\"\n".to_owned()), Just("[".to_owned()),
+                Just("outbox.max_bytes = ".to_owned()), Just("9223372036854775807\n".to_owned()),
+            ],
+            0..12,
+        )
+    ) {
+        let file = written(&parts.concat());
+        match ConfigFile::read(&file.path, None) {
+            Ok(read) => {
+                // A value that the table takes is taken, or refused in a sentence.
+                let _ = Config::load(&Sources::environment(vars(&[])).with_file(Some(read)));
+            }
+            Err(FileError(errors)) => {
+                prop_assert!(!errors.is_empty());
+                for error in errors {
+                    prop_assert!(error.to_string().contains(&format!("{}:", file.path.display())), "{error}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

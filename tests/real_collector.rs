@@ -5,6 +5,8 @@
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/received.rs"]
@@ -13,6 +15,7 @@ mod received;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use certificates::{Authority, Pair};
 use program::{Program, corpus, factline, named_by, run, until};
 use received::{Received, assert_same};
 
@@ -26,8 +29,23 @@ fn configurations() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/collector")
 }
 
+/// Who a collector is, and whose certificates its clients have to show.
+struct Identity {
+    authority: Authority,
+    server: Pair,
+    client: Pair,
+}
+
+impl Identity {
+    fn new(dir: &Path) -> Self {
+        let authority = Authority::new(dir, "ca");
+        let (server, client) = (authority.server("server", "localhost", 2100), authority.client("client"));
+        Self { authority, server, client }
+    }
+}
+
 /// Starts it with `files.yaml`; it writes into `dir/out` and reads `dir/in`. Returns its ports for HTTP and gRPC.
-fn agent(program: &Path, dir: &Path) -> (Program, [u16; 2]) {
+fn agent(program: &Path, dir: &Path, tls: Option<&Identity>) -> (Program, [u16; 2]) {
     for name in ["in", "out"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
     }
@@ -40,6 +58,17 @@ fn agent(program: &Path, dir: &Path) -> (Program, [u16; 2]) {
             .env("OTLP_GRPC", format!("127.0.0.1:{grpc}"))
             .env("OTLP_FILES", dir.join("in"))
             .env("FILES_OUT", dir.join("out"));
+        for (protocol, tls) in ["http", "grpc"].into_iter().zip([tls; 2]) {
+            let Some(Identity { authority, server, .. }) = tls else { continue };
+            for (what, file) in [
+                ("cert_file", &server.certificate),
+                ("key_file", &server.key),
+                ("client_ca_file", &authority.file),
+            ] {
+                let key = format!("receivers.otlp.protocols.{protocol}.tls.{what}");
+                command.arg(format!("--set={key}={}", file.display()));
+            }
+        }
         command
     })
 }
@@ -84,25 +113,45 @@ fn assert_passed_on(agent: Program, out: &Path, sent: &Received, instances: bool
     assert_same("spans, left sent, right passed on", &sent.spans, &got.spans);
 }
 
-#[test]
-fn what_is_replayed_over_http_arrives_field_by_field() {
-    let Some(program) = collector() else { return };
+/// Replays every session over `protocol`, with TLS on both sides or in plain text, into a collector of its own.
+fn replayed_over(program: &Path, protocol: &str, encrypted: bool, sent: &Received) {
     let dir = tempfile::tempdir().unwrap();
-    let sent = replayed_into_files(&dir.path().join("expected"));
-    let (agent, [port, _]) = agent(&program, dir.path());
+    let identity = encrypted.then(|| Identity::new(dir.path()));
+    let (agent, [http, grpc]) = agent(program, dir.path(), identity.as_ref());
+    let port = if protocol == "grpc" { grpc } else { http };
     for (session, transcript) in corpus() {
-        let output = run(factline(dir.path())
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
-            .args(["replay", "--json"])
-            .arg(transcript));
+        let mut command = factline(dir.path());
+        command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        match &identity {
+            None => command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}")),
+            Some(Identity { authority, client, .. }) => command
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://localhost:{port}"))
+                .env("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority.file)
+                .env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &client.certificate)
+                .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", &client.key),
+        };
+        let output = run(command.args(["replay", "--json"]).arg(transcript));
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(said["waiting"], false, "{session}: {said}");
+        assert_eq!(said["waiting"], false, "{protocol} {session}: {said}");
     }
-    assert_passed_on(agent, &dir.path().join("out"), &sent, true);
+    assert_passed_on(agent, &dir.path().join("out"), sent, true);
     let output = run(factline(dir.path()).args(["outbox", "status", "--json"]));
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["lanes"], serde_json::json!([]), "{status}");
-    println!("{:?} log records and spans over HTTP", sent.counts());
+    let tls = if encrypted { "with certificates of both sides" } else { "in plain text" };
+    println!("{:?} log records and spans over {protocol} {tls}", sent.counts());
+}
+
+#[test]
+fn what_is_replayed_over_every_protocol_arrives_field_by_field() {
+    let Some(program) = collector() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let sent = replayed_into_files(dir.path());
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        for encrypted in [false, true] {
+            replayed_over(&program, protocol, encrypted, &sent);
+        }
+    }
 }
 
 #[test]
@@ -110,7 +159,7 @@ fn what_is_replayed_into_files_is_read_field_by_field() {
     let Some(program) = collector() else { return };
     let dir = tempfile::tempdir().unwrap();
     let sent = replayed_into_files(&dir.path().join("in"));
-    let (agent, _) = agent(&program, dir.path());
+    let (agent, _) = agent(&program, dir.path(), None);
     assert_passed_on(agent, &dir.path().join("out"), &sent, false);
     println!("{:?} log records and spans through files", sent.counts());
 }
@@ -119,7 +168,7 @@ fn what_is_replayed_into_files_is_read_field_by_field() {
 fn doctor_names_a_wrong_protocol_and_what_it_says_was_acknowledged_arrives() {
     let Some(program) = collector() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (agent, [http, grpc]) = agent(&program, dir.path());
+    let (agent, [http, grpc]) = agent(&program, dir.path(), None);
     let examined = |port: u16, protocol: &str| {
         let output = factline(dir.path())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))

@@ -205,39 +205,57 @@ fn a_recording_overwrites_nothing_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("transcript.jsonl");
-    drop(Recorder::create(&path, Transport::Stdio).unwrap());
+    drop(Recorder::create(&path).unwrap());
     for name in ["transcript.jsonl", "client.raw", "server.raw"] {
         let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    let error = Recorder::create(&path, Transport::Stdio).unwrap_err().to_string();
+    let error = Recorder::create(&path).unwrap_err().to_string();
     assert!(error.contains("overwrites nothing"), "{error}");
     // Another name in the same directory meets the raw files, and leaves nothing behind.
     let other = dir.path().join("other.jsonl");
-    let error = Recorder::create(&other, Transport::Stdio).unwrap_err().to_string();
-    assert!(error.contains("client.raw"), "{error}");
+    let error = Recorder::create(&other).unwrap_err().to_string();
+    assert!(error.contains(".raw"), "{error}");
     assert!(!other.exists());
-    let error =
-        Recorder::create(Path::new("/no/such/dir/t.jsonl"), Transport::Stdio).unwrap_err().to_string();
+    let error = Recorder::create(Path::new("/no/such/dir/t.jsonl")).unwrap_err().to_string();
     assert!(error.contains("does not exist"), "{error}");
 }
 
 #[test]
 fn connections_of_one_recording() {
     use factline::protocol::Ended;
-    use factline::tap::{Observer, Recording, Seen};
+    use factline::tap::{Observer, Seen};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("transcript.jsonl");
-    let recording = Recording::create(&path).unwrap();
-    for text in ["{\"id\":1}\n", "not json\n"] {
-        let mut connection = recording.connection(Transport::Unix).unwrap();
-        connection.bytes(Sender::Client, 0, text.as_bytes());
+    let mut recorder = Recorder::create(&path).unwrap();
+    let say = |recorder: &mut Recorder, conn, text: &str| {
+        let len = text.len() as u64;
+        recorder.bytes(conn, Sender::Client, 0, text.as_bytes());
         let line = Line::Whole(text.trim_end().as_bytes());
-        connection.line(Seen { dir: Sender::Client, t_us: 7, off: 0, len: text.len() as u64, line });
-        connection.end(8, Ended::ClientClosed);
-    }
-    assert_eq!(recording.error(), None);
+        recorder.line(Seen { conn, dir: Sender::Client, t_us: 7, off: 0, len, line });
+    };
+    recorder.open(1, Transport::Unix, 5);
+    recorder.open(2, Transport::WebSocket, 6);
+    say(&mut recorder, 2, "not json\n");
+    say(&mut recorder, 1, "{\"id\":\r1}\n");
+    recorder.end(2, 8, Ended::ClientClosed);
+    recorder.end(1, 9, Ended::ServerExited);
+    assert_eq!(recorder.recording().error(), None);
     let texts: Vec<_> = messages(&path).into_iter().map(|message| message.3).collect();
-    assert_eq!(texts, [b"{\"id\":1}".to_vec(), b"not json".to_vec()]);
+    assert_eq!(texts, [b"not json".to_vec(), b"{\"id\": 1}".to_vec()]);
     assert_eq!(std::fs::read(dir.path().join("client.2.raw")).unwrap(), b"not json\n");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [r#"{"t_us":5,"conn":1,"open":"unix"}"#, r#"{"t_us":6,"conn":2,"open":"websocket"}"#]
+    );
+    assert_eq!(
+        lines[4..],
+        [r#"{"t_us":8,"conn":2,"end":"client_closed"}"#, r#"{"t_us":9,"conn":1,"end":"server_exited"}"#]
+    );
+    // What a second connection left would be met by the next recording's.
+    std::fs::remove_file(&path).unwrap();
+    let error = Recorder::create(&path).unwrap_err().to_string();
+    assert!(error.contains(".raw") && error.contains("overwrites nothing"), "{error}");
 }

@@ -69,6 +69,8 @@ Examples:
   factline tap -- codex app-server             watch an unmodified agent; telemetry goes to files
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server
                                                the same, to a collector or Jaeger
+  factline tap --listen ws://127.0.0.1:4500 --connect ws://127.0.0.1:4501
+                                               the same, between a listening server and its clients
   factline replay --otlp-file out session.jsonl
                                                a recorded session as OTLP JSON lines
   factline outbox status                       what waits for delivery
@@ -82,7 +84,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 finished with unreadable input; `
 enum Command {
     /// Play a recorded real session through the whole pipeline, and show what it did
     Demo(demo::Arguments),
-    /// Run an app server and read along: bytes pass unchanged, facts become telemetry
+    /// Stand before an app server and read along: bytes pass unchanged, facts become telemetry
     Tap(tap::Arguments),
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),

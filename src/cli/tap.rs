@@ -1,4 +1,4 @@
-//! `factline tap -- COMMAND`: an app server behind a relay that reads along.
+//! `factline tap`: an app server behind a relay that reads along, on its standard streams or on sockets.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{Common, FAILED, layers, terminal};
+use super::{Common, FAILED, USAGE, layers, terminal};
 use crate::config::{self, Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
-use crate::tap::{self, Both, Line, Observer, Recorder, Seen, Tap};
+use crate::tap::{
+    self, Address, Both, Exit, Line, Listener, Observer, Recorder, Seen, Sockets, StartError, Tap,
+};
 use crate::telemetry::{Shape, Telemetry};
 
 #[derive(clap::Args)]
@@ -19,24 +21,60 @@ use crate::telemetry::{Shape, Telemetry};
 The relay changes nothing: bytes, exit code, signals and closed pipes pass through, and nothing is printed. Where
 telemetry can't be kept, the command runs all the same; FACTLINE_LOG=FILE says why.
 
+With --listen and --connect it stands between clients and a server that listens on a socket, several clients at
+once; ADDR is ws://HOST:PORT or unix:PATH. It listens for this machine only, and a unix socket is its owner's. The
+server may run already, or be the COMMAND, whose exit is then the tap's. Without one, SIGTERM or SIGINT ends the tap,
+with exit code 0.
+
 Examples:
   factline tap -- codex app-server
   factline tap --record session.jsonl -- codex app-server   # the recording holds everything, content too
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server")]
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server
+  factline tap --listen ws://127.0.0.1:4500 --connect ws://127.0.0.1:4501   # clients use port 4500
+  factline tap --listen unix:app.sock --connect unix:server.sock -- codex app-server --listen unix://server.sock")]
 pub(super) struct Arguments {
     /// Also record the whole session, content included, into this file and raw files beside it
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 
+    /// Listen there for clients, instead of standing on standard input and output
+    #[arg(long, value_name = "ADDR", requires = "connect")]
+    listen: Option<Address>,
+
+    /// Where the server listens
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    connect: Option<Address>,
+
+    /// Let --listen name an address that other machines reach; the server then has to ask who they are
+    #[arg(long, requires = "listen")]
+    allow_remote: bool,
+
     /// The command to run, with its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "listen", value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
     let sources = common.sources();
-    let log = Log::open(sources.as_ref().ok());
-    let recorder = match arguments.record.map(|path| Recorder::create(&path, Transport::Stdio)).transpose() {
+    let log = Arc::new(Log::open(sources.as_ref().ok()));
+    let bind = |address| Listener::bind(address, arguments.allow_remote);
+    let listener = match arguments.listen.as_ref().map(bind).transpose() {
+        Ok(listener) => listener,
+        Err(error) => {
+            terminal::error(&error.to_string());
+            return FAILED;
+        }
+    };
+    let sockets = match listener.zip(arguments.connect) {
+        Some((listener, connect)) if listener.is(&connect) => {
+            terminal::error(&format!(
+                "--connect leads back to --listen: name the address at which the server listens, not {connect}"
+            ));
+            return USAGE;
+        }
+        other => other,
+    };
+    let recorder = match arguments.record.map(|path| Recorder::create(&path)).transpose() {
         Ok(recorder) => recorder,
         Err(error) => {
             terminal::error(&error.to_string());
@@ -52,17 +90,11 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
             None
         }
     };
-    let (telemetry, watched) = match started {
-        Some((telemetry, watch)) => (Some(telemetry), Some(watch)),
-        None => (None, None),
-    };
-    let mut tap = Tap::new(arguments.command);
-    tap.hidden = own_secrets();
-    let exit = match (watched, recorder) {
-        (Some(watch), Some(recorder)) => tap::run(tap, Both(watch, recorder)),
-        (Some(watch), None) => tap::run(tap, watch),
-        (None, Some(recorder)) => tap::run(tap, recorder),
-        (None, None) => tap::run(tap, Nobody),
+    let (telemetry, watched) = started.unzip();
+    let observer = Both(watched, recorder);
+    let exit = match sockets {
+        Some((listener, connect)) => serve(listener, connect, arguments.command, observer, &log),
+        None => tap::run(Tap { hidden: own_secrets(), ..Tap::new(arguments.command) }, observer),
     };
     if let Some(telemetry) = telemetry
         && let Err(error) = telemetry.stop()
@@ -90,6 +122,28 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
 fn own_secrets() -> Vec<String> {
     let ours = |entry: &config::Entry| entry.row.kind.is_secret() && entry.variable.starts_with("FACTLINE_");
     config::entries().iter().filter(|entry| ours(entry)).map(|entry| entry.variable.clone()).collect()
+}
+
+fn serve(
+    listener: Listener,
+    connect: Address,
+    command: Vec<OsString>,
+    observer: impl Observer + 'static,
+    log: &Arc<Log>,
+) -> Result<Exit, StartError> {
+    let listening = format!("listening on {} for the server at {connect}", listener.address());
+    let command = Some(command).filter(|command| !command.is_empty());
+    // With a command, standard error is the command's.
+    let alone = command.is_none();
+    let ready = || {
+        log.say(&listening);
+        if alone {
+            terminal::tell(&listening);
+        }
+    };
+    let notices = Arc::clone(log);
+    let sockets = Sockets { hidden: own_secrets(), ..Sockets::new(listener, connect, command) };
+    tap::serve(sockets, observer, ready, move |what| notices.say(what))
 }
 
 // Whatever is wrong with telemetry, the command is run.
@@ -127,36 +181,33 @@ impl Watch {
     fn new(files: bool, capture: Capture) -> Self {
         let around = std::env::var("TRACEPARENT").ok().and_then(|text| ids::traceparent(&text));
         let link = around.map(|(trace, span, _)| Link { trace, span, relation: Relation::Process });
-        let mut observer = protocol::Observer::new(capture).with_process_link(link).with_files(files);
-        observer.open(1, Transport::Stdio, 0);
-        Watch(observer)
+        Watch(protocol::Observer::new(capture).with_process_link(link).with_files(files))
     }
 }
 
 impl Observer for Watch {
+    fn open(&mut self, conn: u32, transport: Transport, t_us: u64) {
+        self.0.open(conn.into(), transport, t_us);
+    }
+
     fn line(&mut self, seen: Seen<'_>) {
         match seen.line {
-            Line::Whole(line) => self.0.message(1, seen.dir, seen.t_us, line),
+            Line::Whole(line) => self.0.message(seen.conn.into(), seen.dir, seen.t_us, line),
             Line::Oversized { .. } => self.0.unseen("oversized"),
         }
     }
 
-    fn missed(&mut self, _: Sender, _: u64, _: u64) {
+    fn missed(&mut self, _: u32, _: Sender, _: u64, _: u64) {
         self.0.unseen("missed");
     }
 
-    fn end(&mut self, t_us: u64, ended: Ended) {
-        self.0.end(1, t_us, ended);
+    fn end(&mut self, conn: u32, t_us: u64, ended: Ended) {
+        self.0.end(conn.into(), t_us, ended);
+    }
+
+    fn finish(&mut self, ended: Ended) {
         self.0.finish(ended);
     }
-}
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn line(&mut self, _: Seen<'_>) {}
-    fn missed(&mut self, _: Sender, _: u64, _: u64) {}
-    fn end(&mut self, _: u64, _: Ended) {}
 }
 
 /// What is wrong with telemetry, for whoever asks with `FACTLINE_LOG`. Never on standard error, which belongs to

@@ -102,13 +102,20 @@ impl Env<'_> {
                 self.warn(name, "not supported: every turn is sent; a collector can sample (tail_sampling)");
             }
         }
-        let propagators = self.text("OTEL_PROPAGATORS");
-        for name in propagators.iter().flat_map(|text| text.value.split(',')).map(str::trim) {
-            let known = ["tracecontext", "baggage", "none", ""];
-            if !known.contains(&name.to_ascii_lowercase().as_str()) {
-                let message = format!("{} is not supported: W3C trace context is read", name.escape_debug());
-                self.warn("OTEL_PROPAGATORS", message);
-            }
+        const PROPAGATORS: &str = "OTEL_PROPAGATORS";
+        let Some(text) = self.text(PROPAGATORS) else { return };
+        let names: Vec<String> = text.value.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+        for name in
+            names.iter().filter(|name| !["tracecontext", "baggage", "none", ""].contains(&name.as_str()))
+        {
+            self.warn(
+                PROPAGATORS,
+                format!("{} is not supported: W3C trace context is read", name.escape_debug()),
+            );
+        }
+        if !names.iter().any(|name| name == "tracecontext") {
+            let message = "W3C trace context is read all the same; unset TRACEPARENT where it is not wanted";
+            self.warn(PROPAGATORS, message);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use super::file::FileBounds;
 use super::outcome::{Outcome, printable};
@@ -52,8 +52,39 @@ pub enum Spoken {
 pub struct Connection(Wire);
 
 enum Wire {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(Timed),
+    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+}
+
+/// A stream that ends at a time, however slowly the other side goes on.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(into)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 impl Peer {
@@ -171,11 +202,7 @@ impl Peer {
         stream: TcpStream,
         limit: Duration,
     ) -> Result<(Connection, Option<String>), (String, String)> {
-        let failed = |error: io::Error| (plain(&error), String::new());
-        stream
-            .set_read_timeout(Some(limit))
-            .and_then(|()| stream.set_write_timeout(Some(limit)))
-            .map_err(failed)?;
+        let stream = Timed { stream, deadline: Instant::now() + limit };
         if !self.is_https() {
             return Ok((Connection(Wire::Plain(stream)), None));
         }
@@ -188,12 +215,8 @@ impl Peer {
         let session =
             ClientConnection::new(Arc::new(config), name).map_err(|error| setup(error.to_string()))?;
         let mut stream = StreamOwned::new(session, stream);
-        let deadline = Instant::now() + limit;
         while stream.conn.is_handshaking() {
-            if Instant::now() > deadline {
-                return Err(("the handshake does not end".to_owned(), String::new()));
-            }
-            stream.conn.complete_io(&mut stream.sock).map_err(|error| tls_problem(&error))?;
+            stream.conn.complete_io(&mut stream.sock).map_err(|error| tls::problem(&error))?;
         }
         let version = stream.conn.protocol_version().and_then(|version| version.as_str().map(str::to_owned));
         Ok((Connection(Wire::Tls(Box::new(stream))), version))
@@ -219,28 +242,22 @@ impl Peer {
             }
         };
         let mut wire = connection.0;
-        let (stream, socket): (&mut dyn ReadWrite, Option<TcpStream>) = match &mut wire {
+        let stream: &mut dyn ReadWrite = match &mut wire {
             Wire::Plain(stream) => {
-                let socket = stream.try_clone().ok();
-                (stream, socket)
+                stream.deadline = Instant::now() + limit;
+                stream
             }
             Wire::Tls(stream) => {
-                let socket = stream.sock.try_clone().ok();
-                (stream.as_mut(), socket)
+                stream.sock.deadline = Instant::now() + limit;
+                stream.as_mut()
             }
         };
         // What can't be written is found out by reading.
         let _ = stream.write_all(&greeting).and_then(|()| stream.flush());
-        let deadline = Instant::now() + limit;
-        let mut answer = Vec::new();
-        let mut chunk = [0; 1024];
+        let (mut answer, mut chunk) = (Vec::new(), [0; 1024]);
         let end = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || answer.len() >= ANSWER || is_whole(&answer) {
+            if answer.len() >= ANSWER || is_whole(&answer) {
                 break None;
-            }
-            if let Some(socket) = &socket {
-                let _ = socket.set_read_timeout(Some(left));
             }
             match stream.read(&mut chunk) {
                 Ok(0) => break Some(None),
@@ -253,7 +270,7 @@ impl Peer {
         match (spoken(&answer), end) {
             (Some(spoken), _) => Ok(spoken),
             (None, None) => Ok(Spoken::Silence),
-            (None, Some(Some(error))) if rustls_error(&error).is_some() => Err(tls_problem(&error)),
+            (None, Some(Some(error))) if tls::cause(&error).is_some() => Err(tls::problem(&error)),
             (None, Some(_)) => Ok(Spoken::Closed),
         }
     }
@@ -332,76 +349,10 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn plain(error: &io::Error) -> String {
+/// An error in words.
+pub(super) fn plain(error: &io::Error) -> String {
     match is_timeout(error) {
         true => "no answer in time".to_owned(),
         false => printable(&error.to_string()),
     }
-}
-
-fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// What is wrong, and what to do.
-fn tls_problem(error: &io::Error) -> (String, String) {
-    let Some(error) = rustls_error(error) else {
-        let advice = "the port may not speak TLS: try http://, or another port";
-        return (format!("the TLS handshake failed: {}", plain(error)), advice.to_owned());
-    };
-    let day = |time: rustls::pki_types::UnixTime| {
-        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
-    };
-    let renew = "renew it at the other side, or look at the clock of this machine";
-    let trust = "name the authority's certificate with otlp.certificate (OTEL_EXPORTER_OTLP_CERTIFICATE), or install \
-                 it in the system";
-    let client = "look at otlp.client_certificate and otlp.client_key";
-    let (what, advice) = match error {
-        rustls::Error::InvalidCertificate(reason) => match reason {
-            CertificateError::Expired => ("the certificate expired".to_owned(), renew),
-            CertificateError::ExpiredContext { not_after, .. } => {
-                (format!("the certificate expired on {}", day(*not_after)), renew)
-            }
-            CertificateError::NotValidYet => ("the certificate is not valid yet".to_owned(), renew),
-            CertificateError::NotValidYetContext { not_before, .. } => {
-                (format!("the certificate is not valid before {}", day(*not_before)), renew)
-            }
-            CertificateError::NotValidForName => (
-                "the certificate is for another name".to_owned(),
-                "use the name that is in the certificate as the endpoint",
-            ),
-            CertificateError::NotValidForNameContext { expected, presented } => {
-                // They come as `DnsName("x")`.
-                let name = |text: &String| text.split('"').nth(1).unwrap_or(text).to_owned();
-                let names: Vec<String> = presented.iter().map(name).collect();
-                (
-                    format!("the certificate is for {}, not for {}", names.join(", "), expected.to_str()),
-                    "use the name that is in the certificate as the endpoint",
-                )
-            }
-            CertificateError::UnknownIssuer => {
-                ("the certificate is signed by an authority that is not trusted here".to_owned(), trust)
-            }
-            CertificateError::Revoked => ("the certificate was revoked".to_owned(), renew),
-            other => (format!("the certificate is not good: {other}"), trust),
-        },
-        rustls::Error::InvalidMessage(_) => {
-            ("the other side does not speak TLS".to_owned(), "try http:// in the endpoint, or another port")
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            ("the other side wants a certificate of ours".to_owned(), client)
-        }
-        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => (
-            "the other side does not speak HTTP/2 through TLS, which gRPC needs".to_owned(),
-            "set otlp.protocol to http/protobuf, or use the port for gRPC",
-        ),
-        rustls::Error::AlertReceived(
-            alert @ (AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::AccessDenied),
-        ) => (format!("the other side refuses our certificate ({alert:?})"), client),
-        other => (format!("the TLS handshake failed: {other}"), ""),
-    };
-    (printable(&what), advice.to_owned())
 }

@@ -384,3 +384,7 @@ impl<T> FromPanic for io::Result<T> {
 #[cfg(test)]
 #[path = "route_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "route_day_tests.rs"]
+mod day_tests;

@@ -1,14 +1,18 @@
 //! Whom an `https` destination has to be, and who we are to it. There is no way to skip the check.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::SinkError;
+use super::outcome::printable;
+use super::probe::plain;
 use crate::config::{Endpoint, Tls};
 
 /// TLS 1.2 and 1.3 for one URL.
@@ -68,4 +72,72 @@ fn unread(path: &Path, what: &str, error: &pem::Error) -> SinkError {
 
 fn wrong(path: &Path, error: &rustls::Error) -> SinkError {
     SinkError(format!("{}: {error}", path.display()))
+}
+
+/// What TLS says about an error of a stream through it.
+pub(super) fn cause(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What is wrong, and what to do about it.
+pub(super) fn problem(error: &io::Error) -> (String, String) {
+    let Some(error) = cause(error) else {
+        let advice = "the port may not speak TLS: try http://, or another port";
+        return (format!("the TLS handshake failed: {}", plain(error)), advice.to_owned());
+    };
+    let day = |time: rustls::pki_types::UnixTime| {
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+    };
+    let renew = "renew it at the other side, or look at the clock of this machine";
+    let trust = "name the authority's certificate with otlp.certificate (OTEL_EXPORTER_OTLP_CERTIFICATE), or install \
+                 it in the system";
+    let client = "look at otlp.client_certificate and otlp.client_key";
+    let (what, advice) = match error {
+        rustls::Error::InvalidCertificate(reason) => match reason {
+            CertificateError::Expired => ("the certificate expired".to_owned(), renew),
+            CertificateError::ExpiredContext { not_after, .. } => {
+                (format!("the certificate expired on {}", day(*not_after)), renew)
+            }
+            CertificateError::NotValidYet => ("the certificate is not valid yet".to_owned(), renew),
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                (format!("the certificate is not valid before {}", day(*not_before)), renew)
+            }
+            CertificateError::NotValidForName => (
+                "the certificate is for another name".to_owned(),
+                "use the name that is in the certificate as the endpoint",
+            ),
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                // They come as `DnsName("x")`.
+                let name = |text: &String| text.split('"').nth(1).unwrap_or(text).to_owned();
+                let names: Vec<String> = presented.iter().map(name).collect();
+                (
+                    format!("the certificate is for {}, not for {}", names.join(", "), expected.to_str()),
+                    "use the name that is in the certificate as the endpoint",
+                )
+            }
+            CertificateError::UnknownIssuer => {
+                ("the certificate is signed by an authority that is not trusted here".to_owned(), trust)
+            }
+            CertificateError::Revoked => ("the certificate was revoked".to_owned(), renew),
+            other => (format!("the certificate is not good: {other}"), trust),
+        },
+        rustls::Error::InvalidMessage(_) => {
+            ("the other side does not speak TLS".to_owned(), "try http:// in the endpoint, or another port")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            ("the other side wants a certificate of ours".to_owned(), client)
+        }
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => (
+            "the other side does not speak HTTP/2 through TLS, which gRPC needs".to_owned(),
+            "set otlp.protocol to http/protobuf, or use the port for gRPC",
+        ),
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied),
+        ) => (format!("the other side refuses our certificate ({alert:?})"), client),
+        other => (format!("the TLS handshake failed: {other}"), ""),
+    };
+    (printable(&what), advice.to_owned())
 }

@@ -10,6 +10,7 @@ const KEPT_CAPACITY: usize = 1024 * 1024;
 
 /// Cuts one direction into lines. Holds at most one line of the limit.
 pub(super) struct Splitter {
+    conn: u32,
     dir: Sender,
     limit: usize,
     /// Where the current line begins.
@@ -24,8 +25,28 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    pub(super) fn new(dir: Sender, limit: usize) -> Splitter {
-        Splitter { dir, limit, start: 0, len: 0, kept: Vec::new(), oversized: false, gap: None, t_us: 0 }
+    pub(super) fn new(conn: u32, dir: Sender, limit: usize) -> Splitter {
+        Splitter {
+            conn,
+            dir,
+            limit,
+            start: 0,
+            len: 0,
+            kept: Vec::new(),
+            oversized: false,
+            gap: None,
+            t_us: 0,
+        }
+    }
+
+    /// Another limit from here on.
+    pub(super) fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// How much of an unfinished line is kept.
+    pub(super) fn held(&self) -> usize {
+        self.kept.len()
     }
 
     /// The position of the next byte.
@@ -62,7 +83,7 @@ impl Splitter {
         self.start += self.len + lost.bytes;
         self.clear();
         if gap.ends_line {
-            to.missed(self.dir, gap.chunks, gap.bytes);
+            to.missed(self.conn, self.dir, gap.chunks, gap.bytes);
         } else {
             self.gap = Some(gap);
         }
@@ -75,9 +96,9 @@ impl Splitter {
 
     /// Completes the current line with its last part.
     fn finish(&mut self, body: &[u8], newline: u64, to: &mut dyn Observer) -> u64 {
-        let (dir, t_us, off, len) = (self.dir, self.t_us, self.start, self.len);
+        let (conn, dir, t_us, off, len) = (self.conn, self.dir, self.t_us, self.start, self.len);
         let handed = if let Some(gap) = self.gap.take() {
-            to.missed(dir, gap.chunks, gap.bytes + len);
+            to.missed(conn, dir, gap.chunks, gap.bytes + len);
             0
         } else {
             let at_once = self.kept.is_empty() && !self.oversized && body.len() <= self.limit;
@@ -89,7 +110,7 @@ impl Splitter {
                 (false, false) => Line::Whole(&self.kept),
                 (false, true) => Line::Oversized { len: len - newline },
             };
-            to.line(Seen { dir, t_us, off, len, line });
+            to.line(Seen { conn, dir, t_us, off, len, line });
             len
         };
         self.start += len;
@@ -140,10 +161,10 @@ mod tests {
             };
             self.lines.push((seen.off, seen.len, text));
         }
-        fn missed(&mut self, _: Sender, chunks: u64, bytes: u64) {
+        fn missed(&mut self, _: u32, _: Sender, chunks: u64, bytes: u64) {
             self.missed.push((chunks, bytes));
         }
-        fn end(&mut self, _: u64, _: Ended) {}
+        fn end(&mut self, _: u32, _: u64, _: Ended) {}
     }
 
     /// The same lines by the book: from the whole stream at once.
@@ -166,7 +187,7 @@ mod tests {
         #[test]
         fn any_chunking_gives_the_same_lines(stream in stream(), sizes in prop::collection::vec(1usize..40, 1..20),
                                              limit in 0usize..30) {
-            let mut splitter = Splitter::new(Sender::Client, limit);
+            let mut splitter = Splitter::new(1, Sender::Client, limit);
             let mut log = Log::default();
             let (mut rest, mut handed) = (&stream[..], 0);
             for size in sizes.iter().cycle() {
@@ -184,7 +205,7 @@ mod tests {
         #[test]
         fn with_gaps_every_byte_is_seen_or_missed_and_every_line_is_a_real_one(
             stream in stream(), chunks in prop::collection::vec((1usize..20, any::<bool>()), 1..40)) {
-            let mut splitter = Splitter::new(Sender::Client, 10);
+            let mut splitter = Splitter::new(1, Sender::Client, 10);
             let mut log = Log::default();
             let (mut rest, mut dropped) = (&stream[..], 0);
             for (size, lose) in chunks.iter().cycle() {

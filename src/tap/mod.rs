@@ -25,23 +25,26 @@
 //! What it can't hide: the child sees pipes where it may have seen a terminal, and a signal that some process sends
 //! to the whole process group reaches the child twice, because nobody can tell it from one sent to us alone.
 
+mod life;
 mod lines;
 mod pump;
 mod queue;
 mod record;
 mod run;
 mod signals;
+mod socket;
 mod start;
 mod watch;
 
 pub use record::{RecordError, Recorder, Recording, raw_name};
 pub use run::run;
+pub use socket::{Address, AddressError, ListenError, Listener, Sockets, serve};
 pub use start::StartError;
 
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::protocol::{Ended, Sender};
+use crate::protocol::{Ended, Sender, Transport};
 
 /// Where a sender's direction stands in an array of two.
 fn index(sender: Sender) -> usize {
@@ -53,6 +56,12 @@ fn index(sender: Sender) -> usize {
 
 /// The longest line that is handed out whole, in bytes: longer ones are [`Line::Oversized`].
 pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// As much as a pipe holds: more is never read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What the unfinished lines of all connections may hold together, in bytes.
+const HELD_BYTES: usize = 64 * 1024 * 1024;
 
 /// What may wait for a slow observer by default, in bytes.
 pub const BACKLOG_BYTES: usize = 64 * 1024 * 1024;
@@ -77,6 +86,8 @@ pub enum Line<'a> {
 /// One line, and where and when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen<'a> {
+    /// On which connection, from 1.
+    pub conn: u32,
     /// Who sent it.
     pub dir: Sender,
     /// When its last byte was read, in microseconds since the Unix epoch.
@@ -89,28 +100,39 @@ pub struct Seen<'a> {
     pub line: Line<'a>,
 }
 
-/// Who reads along. Called on a thread of its own, in the order in which the relay read.
+/// Who reads along on all connections. Called on a thread of its own, in the order in which the relay read.
 ///
 /// Every byte of a direction is in exactly one [`Seen`] or one [`missed`](Observer::missed).
 pub trait Observer: Send {
+    /// A connection begins. Does nothing unless overridden.
+    fn open(&mut self, conn: u32, transport: Transport, t_us: u64) {
+        let _ = (conn, transport, t_us);
+    }
+
     /// One line.
     fn line(&mut self, seen: Seen<'_>);
 
-    /// Part of a direction was not observed, because the queue was full: `chunks` reads were dropped, and `bytes`
-    /// of the stream belong to no [`Seen`] (the dropped ones, and the rest of the lines that they cut).
-    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64);
+    /// Part of a direction was not observed, because the queue was full or nobody could read it: `chunks` reads
+    /// were dropped, and `bytes` of the stream belong to no [`Seen`] (the dropped ones, and the rest of the lines
+    /// that they cut).
+    fn missed(&mut self, conn: u32, dir: Sender, chunks: u64, bytes: u64);
 
-    /// The connection has ended; nothing follows.
-    fn end(&mut self, t_us: u64, end: Ended);
+    /// The connection has ended; nothing of it follows.
+    fn end(&mut self, conn: u32, t_us: u64, end: Ended);
 
     /// Bytes as they were read, before the lines that they complete, from position `off` of their direction.
     /// For who wants the stream itself. Does nothing unless overridden.
-    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
-        let _ = (dir, off, bytes);
+    fn bytes(&mut self, conn: u32, dir: Sender, off: u64, bytes: &[u8]) {
+        let _ = (conn, dir, off, bytes);
     }
 
     /// All that was read has been handed out: a good moment to flush. Does nothing unless overridden.
     fn idle(&mut self) {}
+
+    /// Everything has ended; nothing follows. Does nothing unless overridden.
+    fn finish(&mut self, end: Ended) {
+        let _ = end;
+    }
 }
 
 /// Two observers of the same stream, the first first.
@@ -118,29 +140,84 @@ pub trait Observer: Send {
 pub struct Both<A, B>(pub A, pub B);
 
 impl<A: Observer, B: Observer> Observer for Both<A, B> {
+    fn open(&mut self, conn: u32, transport: Transport, t_us: u64) {
+        self.0.open(conn, transport, t_us);
+        self.1.open(conn, transport, t_us);
+    }
+
     fn line(&mut self, seen: Seen<'_>) {
         self.0.line(seen);
         self.1.line(seen);
     }
 
-    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
-        self.0.missed(dir, chunks, bytes);
-        self.1.missed(dir, chunks, bytes);
+    fn missed(&mut self, conn: u32, dir: Sender, chunks: u64, bytes: u64) {
+        self.0.missed(conn, dir, chunks, bytes);
+        self.1.missed(conn, dir, chunks, bytes);
     }
 
-    fn end(&mut self, t_us: u64, end: Ended) {
-        self.0.end(t_us, end);
-        self.1.end(t_us, end);
+    fn end(&mut self, conn: u32, t_us: u64, end: Ended) {
+        self.0.end(conn, t_us, end);
+        self.1.end(conn, t_us, end);
     }
 
-    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
-        self.0.bytes(dir, off, bytes);
-        self.1.bytes(dir, off, bytes);
+    fn bytes(&mut self, conn: u32, dir: Sender, off: u64, bytes: &[u8]) {
+        self.0.bytes(conn, dir, off, bytes);
+        self.1.bytes(conn, dir, off, bytes);
     }
 
     fn idle(&mut self) {
         self.0.idle();
         self.1.idle();
+    }
+
+    fn finish(&mut self, end: Ended) {
+        self.0.finish(end);
+        self.1.finish(end);
+    }
+}
+
+/// An observer where it is there; without one, nothing is kept of what passes.
+impl<O: Observer> Observer for Option<O> {
+    fn open(&mut self, conn: u32, transport: Transport, t_us: u64) {
+        if let Some(it) = self {
+            it.open(conn, transport, t_us);
+        }
+    }
+
+    fn line(&mut self, seen: Seen<'_>) {
+        if let Some(it) = self {
+            it.line(seen);
+        }
+    }
+
+    fn missed(&mut self, conn: u32, dir: Sender, chunks: u64, bytes: u64) {
+        if let Some(it) = self {
+            it.missed(conn, dir, chunks, bytes);
+        }
+    }
+
+    fn end(&mut self, conn: u32, t_us: u64, end: Ended) {
+        if let Some(it) = self {
+            it.end(conn, t_us, end);
+        }
+    }
+
+    fn bytes(&mut self, conn: u32, dir: Sender, off: u64, bytes: &[u8]) {
+        if let Some(it) = self {
+            it.bytes(conn, dir, off, bytes);
+        }
+    }
+
+    fn idle(&mut self) {
+        if let Some(it) = self {
+            it.idle();
+        }
+    }
+
+    fn finish(&mut self, end: Ended) {
+        if let Some(it) = self {
+            it.finish(end);
+        }
     }
 }
 

@@ -8,16 +8,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-use super::Sender;
 use super::queue::Queue;
-
-/// As much as a pipe holds: more is never read at once.
-const BUFFER: usize = 64 * 1024;
+use super::{CHUNK_BYTES, Sender};
 
 /// What both pumps share.
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) queue: Arc<Queue>,
+    /// The number of the connection in it.
+    pub(super) conn: u32,
     /// Its other end is closed when the child has ended.
     pub(super) child_ended: Arc<PipeReader>,
 }
@@ -37,7 +36,7 @@ pub(super) fn client(line: &Line, child: OwnedFd, at_end: impl FnOnce()) {
     if stopped == Stopped::SourceEnded {
         at_end();
     }
-    line.queue.close(Sender::Client);
+    line.queue.close(line.conn, Sender::Client);
     drop(child);
     if stopped == Stopped::SinkGone {
         close_stdin();
@@ -49,7 +48,7 @@ pub(super) fn server(line: &Line, child: OwnedFd) {
     // What the child left in the pipe is still its word; what others write from then on is not, and may never end.
     let left = |from: BorrowedFd<'_>| rustix::io::ioctl_fionread(from).unwrap_or(0);
     pump(line, Sender::Server, child.as_fd(), rustix::stdio::stdout(), left);
-    line.queue.close(Sender::Server);
+    line.queue.close(line.conn, Sender::Server);
     drop(child);
     close_stdout();
 }
@@ -63,7 +62,7 @@ fn pump(
     left: impl Fn(BorrowedFd<'_>) -> u64,
 ) -> Stopped {
     let watch_sink = tells_when_reader_is_gone(to, line.child_ended.as_fd());
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; CHUNK_BYTES];
     let mut remaining = None;
     loop {
         if remaining.is_none() {
@@ -73,7 +72,8 @@ fn pump(
                 None => {}
             }
         }
-        let want = remaining.map_or(BUFFER, |left| usize::try_from(left).unwrap_or(BUFFER).min(BUFFER));
+        let want = remaining
+            .map_or(CHUNK_BYTES, |left| usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES));
         if want == 0 {
             return Stopped::ChildEnded;
         }
@@ -88,7 +88,7 @@ fn pump(
         remaining = remaining.map(|left| left.saturating_sub(read as u64));
         let bytes = buffer.get(..read).unwrap_or_default();
         // Before the write: the answer must not be observed before the question.
-        let wake = line.queue.push(dir, bytes);
+        let wake = line.queue.push(line.conn, dir, bytes);
         let written = write_all(to, bytes);
         if wake {
             line.queue.wake();

@@ -2,15 +2,16 @@
 //!
 //! Beside the transcript lie the raw bytes of both directions (`client.raw`, `server.raw`, `client.2.raw` for
 //! connection 2, ...), at their own positions, so that what is no JSON object or too long to be a message can be
-//! replayed as well. Existing files are never touched; all are 0600, because a session holds everything that was
+//! replayed as well. Of a WebSocket they hold the messages, each as one line. Existing files are never touched; all are 0600, because a session holds everything that was
 //! said in it. A failing disk ends the recording, at a whole line, and nothing else: [`Recording::error`] has it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::value::RawValue;
@@ -56,17 +57,10 @@ impl std::error::Error for RecordError {
     }
 }
 
-/// One transcript being written, for one or more connections.
+/// A transcript being written: ask it, from any thread, how it goes.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    dir: PathBuf,
-    connections: AtomicU32,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
@@ -75,49 +69,24 @@ struct State {
     error: Option<String>,
 }
 
-/// One connection of a [`Recording`]: the observer of it.
+/// The observer that writes it.
 #[derive(Debug)]
 pub struct Recorder {
     recording: Recording,
-    conn: u32,
-    raw: [Out; 2],
+    dir: PathBuf,
+    /// The raw files of the first connection, which are made before it is there.
+    first: Option<[Out; 2]>,
+    raw: BTreeMap<u32, [Out; 2]>,
 }
 
 impl Recording {
-    /// Begins a transcript at that path, and its raw files in the same directory as connections come.
-    ///
-    /// # Errors
-    ///
-    /// The file exists, or can't be created.
-    pub fn create(path: &Path) -> Result<Recording, RecordError> {
-        let out = Out::create(path)?;
-        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let state = Mutex::new(State { out, error: None });
-        Ok(Recording { shared: Arc::new(Shared { dir, connections: AtomicU32::new(0), state }) })
-    }
-
-    /// Begins the next connection, now.
-    ///
-    /// # Errors
-    ///
-    /// A raw file of that connection exists, or can't be created.
-    pub fn connection(&self, transport: Transport) -> Result<Recorder, RecordError> {
-        let conn = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let raw = |dir| Out::create(&self.shared.dir.join(raw_name(dir, conn)));
-        let raw = [raw(Sender::Client)?, raw(Sender::Server)?];
-        let recorder = Recorder { recording: self.clone(), conn, raw };
-        let line = format!(r#"{{"t_us":{},"conn":{conn},"open":"{}"}}"#, now_us(), transport.as_str());
-        recorder.write(line.as_bytes(), true);
-        Ok(recorder)
-    }
-
     /// What ended the recording before its time, if anything did: then the transcript ends at an earlier line.
     pub fn error(&self) -> Option<String> {
         self.lock().error.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does it unless the recording has failed already; a failure is kept, and ends the recording.
@@ -130,20 +99,24 @@ impl Recording {
 }
 
 impl Recorder {
-    /// A transcript of one connection, the usual case. [`recording`](Recorder::recording) has its state.
+    /// Begins a transcript at that path, and the raw files of its first connection in the same directory; those of
+    /// further ones as they come.
     ///
     /// # Errors
     ///
-    /// The transcript or one of its raw files exists, or can't be created.
-    pub fn create(path: &Path, transport: Transport) -> Result<Recorder, RecordError> {
-        let recording = Recording::create(path)?;
-        recording.connection(transport).inspect_err(|_| {
+    /// The transcript or a raw file of any connection exists, or they can't be created.
+    pub fn create(path: &Path) -> Result<Recorder, RecordError> {
+        let out = Out::create(path)?;
+        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let first = raw_left_in(&dir).and_then(|()| raw_files(&dir, 1)).inspect_err(|_| {
             // Ours, and just made: the next attempt must not stumble over it.
             let _ = std::fs::remove_file(path);
-        })
+        })?;
+        let recording = Recording { state: Arc::new(Mutex::new(State { out, error: None })) };
+        Ok(Recorder { recording, dir, first: Some(first), raw: BTreeMap::new() })
     }
 
-    /// The recording that this is a connection of; keep a clone to ask it for its error at the end.
+    /// The recording; keep a clone to ask it for its error at the end.
     pub fn recording(&self) -> &Recording {
         &self.recording
     }
@@ -157,16 +130,29 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        let [client, server] = &mut self.raw;
         // The raw files first: a line must not point at bytes that are not there yet.
-        self.recording.attempt(|out| client.flush().and(server.flush()).and(out.flush()));
+        let raw = self.raw.values_mut().flatten();
+        self.recording.attempt(|out| {
+            let flushed = raw.map(Out::flush).fold(Ok(()), io::Result::and);
+            flushed.and(out.flush())
+        });
     }
 }
 
 impl Observer for Recorder {
-    fn bytes(&mut self, dir: Sender, off: u64, bytes: &[u8]) {
-        let [client, server] = &mut self.raw;
-        let raw = if dir == Sender::Client { client } else { server };
+    fn open(&mut self, conn: u32, transport: Transport, t_us: u64) {
+        let raw = self.first.take().filter(|_| conn == 1).map_or_else(|| raw_files(&self.dir, conn), Ok);
+        match raw {
+            Ok(raw) => drop(self.raw.insert(conn, raw)),
+            Err(error) => self.recording.attempt(|_| Err(io::Error::other(error.to_string()))),
+        }
+        let line = format!(r#"{{"t_us":{t_us},"conn":{conn},"open":"{}"}}"#, transport.as_str());
+        self.write(line.as_bytes(), true);
+    }
+
+    fn bytes(&mut self, conn: u32, dir: Sender, off: u64, bytes: &[u8]) {
+        let Some(raw) = self.raw.get_mut(&conn) else { return };
+        let raw = &mut raw[super::index(dir)];
         self.recording.attempt(|_| {
             raw.seek(off)?;
             raw.append(bytes)?;
@@ -175,37 +161,57 @@ impl Observer for Recorder {
     }
 
     fn line(&mut self, seen: Seen<'_>) {
-        let Seen { dir, t_us, off, len, line } = seen;
+        let Seen { conn, dir, t_us, off, len, line } = seen;
         let message = match line {
             Line::Whole(line) => object(line),
             Line::Oversized { .. } => Err("too long"),
         };
-        let (dir, conn) = (dir.as_str(), self.conn);
+        let dir = dir.as_str();
         let head = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"off":{off},"len":{len},"msg":"#);
         let line = match message {
-            Ok(message) => [&head, message, "}"].concat(),
+            Ok(message) => [&head, &*message, "}"].concat(),
             Err(why) => format!(r#"{head}null,"unparsed":"{why}"}}"#),
         };
         self.write(line.as_bytes(), false);
     }
 
-    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
+    fn missed(&mut self, conn: u32, dir: Sender, chunks: u64, bytes: u64) {
         // No position: the raw file has a hole there, whose zeros nobody sent.
-        let (t_us, dir, conn) = (now_us(), dir.as_str(), self.conn);
-        let why = format!("not recorded: {bytes} bytes in {chunks} reads, the recording was too slow");
+        let (t_us, dir) = (now_us(), dir.as_str());
+        let why = format!("not recorded: {bytes} bytes in {chunks} reads");
         let line = format!(r#"{{"t_us":{t_us},"dir":"{dir}","conn":{conn},"msg":null,"unparsed":"{why}"}}"#);
         self.write(line.as_bytes(), false);
     }
 
-    fn end(&mut self, t_us: u64, end: Ended) {
-        let line = format!(r#"{{"t_us":{t_us},"conn":{},"end":"{}"}}"#, self.conn, end.as_str());
+    fn end(&mut self, conn: u32, t_us: u64, end: Ended) {
+        let line = format!(r#"{{"t_us":{t_us},"conn":{conn},"end":"{}"}}"#, end.as_str());
         self.write(line.as_bytes(), false);
         self.flush();
+        self.raw.remove(&conn);
     }
 
     fn idle(&mut self) {
         self.flush();
     }
+}
+
+fn raw_files(dir: &Path, conn: u32) -> Result<[Out; 2], RecordError> {
+    let raw = |sender| Out::create(&dir.join(raw_name(sender, conn)));
+    Ok([raw(Sender::Client)?, raw(Sender::Server)?])
+}
+
+/// Fails where an earlier recording left raw files that a later connection of this one would meet.
+fn raw_left_in(dir: &Path) -> Result<(), RecordError> {
+    // Without a name the directory is the working one.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let entries = std::fs::read_dir(dir).map_err(|source| RecordError { path: dir.into(), source })?;
+    let left = entries.filter_map(Result::ok).map(|entry| entry.file_name()).find(|name| {
+        let name = name.as_encoded_bytes();
+        (name.starts_with(b"client.") || name.starts_with(b"server.")) && name.ends_with(b".raw")
+    });
+    left.map_or(Ok(()), |name| {
+        Err(RecordError { path: dir.join(name), source: io::ErrorKind::AlreadyExists.into() })
+    })
 }
 
 /// The name of the raw file of that direction and connection: `client.raw`, `server.raw`, `client.2.raw`, ...
@@ -216,11 +222,17 @@ pub fn raw_name(dir: Sender, conn: u32) -> String {
     if conn == 1 { format!("{dir}.raw") } else { format!("{dir}.{conn}.raw") }
 }
 
-/// The text of a line that is one JSON object, without the white space around it.
-fn object(line: &[u8]) -> Result<&str, &'static str> {
+/// The text of a line that is one JSON object, without the white space around it, as one line.
+fn object(line: &[u8]) -> Result<Cow<'_, str>, &'static str> {
     let text = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
     let message: &RawValue = serde_json::from_str(text).map_err(|_| "not JSON")?;
-    if message.get().starts_with('{') { Ok(message.get()) } else { Err("not a JSON object") }
+    let message = message.get();
+    match message.starts_with('{') {
+        false => Err("not a JSON object"),
+        // Within JSON it is white space and nothing else; but some readers end a line there.
+        true if message.contains('\r') => Ok(message.replace('\r', " ").into()),
+        true => Ok(message.into()),
+    }
 }
 
 /// A file that is appended to in large writes, and left at a whole write when one fails.

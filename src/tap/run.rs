@@ -4,17 +4,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
-
+use super::life::Life;
 use super::pump::{self, Line};
 use super::queue::Queue;
 use super::signals::Signals;
-use super::{Ended, Exit, OBSERVER_GRACE, Observer, StartError, Tap, start, watch};
+use super::{Ended, Exit, OBSERVER_GRACE, Observer, StartError, Tap, Transport, start, watch};
 
 /// Runs the command behind the relay until it has ended and what it wrote is relayed.
 ///
@@ -36,7 +34,9 @@ pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartErr
     let mut child = start::start(&tap.command, &tap.hidden)?;
     let life = Arc::new(Life::of(&child));
     let client_closed = Arc::new(AtomicBool::new(false));
-    let line = Line { queue: Arc::clone(&queue), child_ended: Arc::new(child_ended) };
+    // An observation without any room has none for the first connection either; nothing of number 0 is kept.
+    let conn = queue.open(Transport::Stdio).unwrap_or_default();
+    let line = Line { queue: Arc::clone(&queue), conn, child_ended: Arc::new(child_ended) };
     if let Err(error) =
         relay(&mut child, line, &life, &client_closed).and_then(|()| signals.pass_on(Arc::clone(&life)))
     {
@@ -54,7 +54,7 @@ pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartErr
     };
     drop(ends_pumps);
     life.wait_until_drained();
-    queue.end(end);
+    queue.finish(end);
     let (observer, unobserved_bytes) = queue.wait_for_observer(OBSERVER_GRACE);
     Ok(Exit { code: exit_code(status), signal, observer, unobserved_bytes })
 }
@@ -83,71 +83,8 @@ fn relay(child: &mut Child, line: Line, life: &Arc<Life>, client_closed: &Arc<At
 }
 
 /// The child's own code, 128 + n for signal n, as a shell has it.
-fn exit_code(status: Option<ExitStatus>) -> u8 {
+pub(super) fn exit_code(status: Option<ExitStatus>) -> u8 {
     // Without a status (somebody else has taken it) nothing is known, and that is no success.
     let code = status.map_or(Some(1), |status| status.code().or_else(|| status.signal().map(|n| 128 + n)));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-/// What the threads know of the child.
-pub(super) struct Life {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// None once it has ended: its number may then be somebody else's.
-    child: Option<Pid>,
-    drained: bool,
-    told_to_end: bool,
-}
-
-impl Life {
-    fn of(child: &Child) -> Life {
-        let state = State { child: Some(Pid::from_child(child)), drained: false, told_to_end: false };
-        Life { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    /// A signal has come: to the child if it was meant for us alone. Without a child, it ends the last wait.
-    pub(super) fn signal(&self, signal: Signal, for_child: bool, ends_us: bool) {
-        let mut state = self.lock();
-        match state.child {
-            Some(child) if for_child => drop(rustix::process::kill_process(child, signal)),
-            Some(_) => {}
-            None => {
-                state.told_to_end |= ends_us;
-                self.changed.notify_all();
-            }
-        }
-    }
-
-    /// Waits for the child's end, and takes its status.
-    fn wait_for(&self, child: &mut Child) -> Option<ExitStatus> {
-        let of = WaitId::Pid(Pid::from_child(child));
-        // It is left a zombie until no signal can be sent to it any more, so that its number stays its own.
-        while let Err(Errno::INTR) =
-            rustix::process::waitid(of.clone(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-        {}
-        let mut state = self.lock();
-        state.child = None;
-        child.wait().ok()
-    }
-
-    fn drained(&self) {
-        self.lock().drained = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until what the child wrote is relayed, which takes as long as our reader does, as it would for the
-    /// child; a signal ends the wait, as it would have ended the child.
-    fn wait_until_drained(&self) {
-        let mut state = self.lock();
-        while !state.drained && !state.told_to_end {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

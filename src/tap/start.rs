@@ -95,16 +95,29 @@ pub(super) fn start(command: &[OsString], hidden: &[String]) -> Result<Child, St
     let Some((program, args)) = command.split_first() else {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
     };
-    let mut child = Command::new(program);
-    child.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = without(program, hidden);
+    let started = child.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    started.map_err(|source| failed(program, source))
+}
+
+/// Starts a child that its clients reach by other ways: its standard streams are ours.
+pub(super) fn start_beside(command: &[OsString], hidden: &[String]) -> Result<Child, StartError> {
+    let Some((program, args)) = command.split_first() else {
+        return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
+    };
+    without(program, hidden).args(args).spawn().map_err(|source| failed(program, source))
+}
+
+fn without(program: &OsString, hidden: &[String]) -> Command {
+    let mut command = Command::new(program);
     hidden.iter().for_each(|name| {
-        child.env_remove(name);
+        command.env_remove(name);
     });
-    child.spawn().map_err(|source| StartError {
-        command: program.clone(),
-        why: why(program, &source),
-        source: Some(source),
-    })
+    command
+}
+
+fn failed(program: &OsString, source: io::Error) -> StartError {
+    StartError { command: program.clone(), why: why(program, &source), source: Some(source) }
 }
 
 fn why(program: &OsStr, error: &io::Error) -> Why {

@@ -4,7 +4,8 @@
     CODEX_BIN=$(.ci/parts codex) LAB_DIR=/tmp/lab python3 tests/codexlab/drive.py --out DIR 01 02 ...      (or: all)
 
 Needs root, `unshare` and `ip`: it re-executes itself in a network namespace that has loopback only before it
-starts anything, so nothing leaves the machine. CODEX_VIA is a command that is put in front of every app-server.
+starts anything, so nothing leaves the machine. CODEX_VIA is a command that is put in front of every app-server,
+CODEX_VIA_SOCKET one that stands between one that listens and its clients.
 Everything below LAB_DIR is wiped for each scenario. tests/real_codex.rs runs it.
 """
 import argparse, json, os, subprocess, sys, time, traceback

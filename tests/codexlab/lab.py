@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Plumbing of the lab: throw-away CODEX_HOME, mock servers, app-server clients
-over stdio that record every line both ways.
+(stdio, WebSocket and unix socket) that record every line both ways.
 
 Nothing here leaves the machine: drive.py re-executes itself inside a network
 namespace that has loopback only, and refuses to run where another interface is up.
 """
-import base64, json, os, shlex, shutil, socket, subprocess, sys, threading, time
+import base64, json, os, shlex, shutil, socket, struct, subprocess, sys, threading, time
 
 import mock_model, mock_backend
 
@@ -13,6 +13,9 @@ import mock_model, mock_backend
 CODEX = os.environ.get("CODEX_BIN") or sys.exit("CODEX_BIN names no codex binary; `.ci/parts codex` installs one")
 # CODEX_VIA: a command put in front of every stdio `codex app-server`, for example "factline tap --".
 VIA = shlex.split(os.environ.get("CODEX_VIA", ""))
+# CODEX_VIA_SOCKET: a proxy between the clients and a listening app-server, for example
+# "factline tap --listen {listen} --connect {connect}"; the addresses are ws://127.0.0.1:PORT or unix://PATH.
+VIA_SOCKET = shlex.split(os.environ.get("CODEX_VIA_SOCKET", ""))
 # LAB_BACKEND: a factline program, to start a backend that gets what codex sends (and is strict) and another for
 # what a tap derives; LAB_AFTER: a command that is run when all has ended, while they still run.
 BACKEND = os.environ.get("LAB_BACKEND")
@@ -57,6 +60,14 @@ def only_loopback():
         if l.split(":")[0].strip() != "lo":
             return False
     return True
+
+
+def free_port():
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    p = s.getsockname()[1]
+    s.close()
+    return p
 
 
 class Recorder:
@@ -297,6 +308,101 @@ class Stdio(Base):
         return rc
 
 
+class Ws(Base):
+    """Minimal RFC 6455 client. In the raw files each text frame's payload is one line."""
+
+    def __init__(self, lab, conn, port):
+        """port: a TCP port on loopback, or the path of a unix socket."""
+        super().__init__(lab, conn)
+        self.rec.open(conn, "unix" if isinstance(port, str) else "websocket")
+        if isinstance(port, str):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(10)
+            s.connect(port)
+            port = 80
+        else:
+            s = socket.create_connection(("127.0.0.1", port), timeout=10)
+        key = base64.b64encode(os.urandom(16)).decode()
+        s.sendall(("GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n" % (port, key)).encode())
+        buf = b""
+        while b"\r\n\r\n" not in buf:
+            d = s.recv(4096)
+            if not d:
+                raise OSError("ws handshake: " + repr(buf))
+            buf += d
+        head, self.buf = buf.split(b"\r\n\r\n", 1)
+        if b" 101 " not in head.split(b"\r\n")[0] + b" ":
+            raise OSError("ws handshake: " + repr(head))
+        s.settimeout(None)
+        self.s = s
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _n(self, n):
+        while len(self.buf) < n:
+            d = self.s.recv(65536)
+            if not d:
+                raise OSError
+            self.buf += d
+        r, self.buf = self.buf[:n], self.buf[n:]
+        return r
+
+    def _read(self):
+        frag = b""
+        try:
+            while True:
+                b0, b1 = self._n(2)
+                ln = b1 & 127
+                if ln == 126:
+                    ln = struct.unpack(">H", self._n(2))[0]
+                elif ln == 127:
+                    ln = struct.unpack(">Q", self._n(8))[0]
+                pl = self._n(ln)
+                op = b0 & 15
+                if op == 8:
+                    break
+                if op == 9:
+                    self._frame(10, pl)
+                    continue
+                if op in (0, 1, 2):
+                    frag += pl
+                    if b0 & 128:
+                        self._got(frag + b"\n")
+                        frag = b""
+        except OSError:
+            pass
+        self.rec.end(self.conn, "client_closed" if self.leaving else "server_exited")
+        with self.cv:
+            self.closed = True
+            self.cv.notify_all()
+
+    def _frame(self, op, data):
+        mask = os.urandom(4)
+        n = len(data)
+        h = bytes([128 | op])
+        if n < 126:
+            h += bytes([128 | n])
+        elif n < 65536:
+            h += bytes([128 | 126]) + struct.pack(">H", n)
+        else:
+            h += bytes([128 | 127]) + struct.pack(">Q", n)
+        m = (mask * (n // 4 + 1))[:n]
+        x = (int.from_bytes(data, "big") ^ int.from_bytes(m, "big")).to_bytes(n, "big") if n else b""
+        self.s.sendall(h + mask + x)
+
+    def _send(self, data):
+        self._frame(1, data.rstrip(b"\n"))
+
+    def close(self, abrupt=False):
+        self.leaving = True
+        if not abrupt:
+            try:
+                self._frame(8, struct.pack(">H", 1000))
+                time.sleep(0.2)
+            except OSError:
+                pass
+        self.s.close()
+
+
 class Lab:
     def __init__(self, outdir):
         self.out = outdir
@@ -312,7 +418,7 @@ class Lab:
         self.bport = self.bsrv.server_address[1]
         self.rec = Recorder(outdir)
         self.err = open(os.path.join(outdir, "stderr.log"), "wb")
-        self.procs = []
+        self.procs, self.proxies = [], {}
         self.backends = [self.reference(name, port) for name, port in BACKEND_PORTS.items()] if BACKEND else []
         if BACKEND:
             self.backend.analytics_to = "http://127.0.0.1:%d" % BACKEND_PORTS["codex"]
@@ -419,6 +525,30 @@ trust_level = "trusted"
         if default_analytics:
             a.append("--analytics-default-enabled")
         return Stdio(self, self.nconn, a, env)
+
+    def ws(self, port):
+        self.nconn += 1
+        return Ws(self, self.nconn, self.through(port))
+
+    def through(self, target):
+        """The address of the proxy in front of target (a TCP port or a socket's path), or target itself."""
+        if not VIA_SOCKET:
+            return target
+        if target not in self.proxies:
+            if isinstance(target, str):
+                own, addr = target + ".via", "unix://%s"
+            else:
+                with socket.create_server(("127.0.0.1", 0)) as s:
+                    own, addr = s.getsockname()[1], "ws://127.0.0.1:%d"
+            self.procs.append(subprocess.Popen([w.format(listen=addr % own, connect=addr % target) for w in VIA_SOCKET], stderr=self.err))
+            self.proxies[target] = own
+            for _ in range(200):
+                try:
+                    socket.create_connection(("127.0.0.1", own)).close() if isinstance(own, int) else os.stat(own)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+        return self.proxies[target]
 
     def settle(self, quiet=1.5, maxw=8):
         """Wait until no analytics request came for `quiet` seconds."""

@@ -1,6 +1,6 @@
 """The scenarios. Each is a function of a fresh Lab, and has a recording in tests/corpus."""
-import json, os, subprocess, time
-from lab import HERE, HOME, LAB, WORK
+import json, os, subprocess, threading, time
+from lab import HERE, HOME, LAB, WORK, free_port
 
 ALL = {}
 
@@ -481,6 +481,45 @@ def s15(L):
     c.close()
 
 
+@scenario("18-websocket")
+def s18(L):
+    """WebSocket transport (--listen ws://): two clients at once, each with its own thread; client 2 resumes client 1's thread so that both get its notifications; client 1 drops without a close frame in mid-turn. In the raw files each text frame's payload is one line."""
+    L.script(("slow ws", [msg("slowly " * 30, deltas=30, delay=0.05)]), ("ws", [msg("Over websocket.", delay=0.05)]))
+    port = free_port()
+    p = L.spawn(["app-server", "--listen", "ws://127.0.0.1:%d" % port, "--analytics-default-enabled"])
+    for _ in range(100):
+        try:
+            a = L.ws(port)
+            break
+        except OSError:
+            L.nconn -= 1
+            time.sleep(0.1)
+    b = L.ws(port)
+    a.hello(name="ws_client_a", version="1")
+    b.hello(name="ws_client_b", version="2", experimental=False)
+    ta = a.thread()
+    tb = b.thread()
+    x = threading.Thread(target=lambda: a.turn(ta, "Client a says ws."))
+    x.start()
+    b.turn(tb, "Client b says ws.")
+    x.join()
+    b.call("thread/resume", {"threadId": ta})
+    mk = b.mark()
+    a.turn(ta, "Client a says ws once more.")
+    b.wait_method("turn/completed", 10, mk, threadId=ta)
+    mk = b.mark()
+    b.turn(ta, "Client b says ws into a's thread.")
+    mk = b.mark()
+    a.turn_begin(ta, "Now slow ws.")
+    b.wait_method("item/agentMessage/delta", 10, mk, threadId=ta)
+    a.close(abrupt=True)
+    b.wait_method("turn/completed", 20, mk, threadId=ta)
+    L.settle()
+    b.close()
+    p.terminate()
+    p.wait(10)
+
+
 @scenario("21-goals")
 def s21(L):
     """Goals: thread/goal/set, get, update of status and budget, clear; the model's create_goal, get_goal and update_goal tools; automatic continuation turns of an active goal."""
@@ -599,3 +638,35 @@ def s24(L):
     c.call("account/rateLimits/read", {})
     L.settle()
     c.close()
+
+
+@scenario("32-unix-socket")
+def s32(L):
+    """Unix socket transport (--listen unix://PATH, websocket frames inside): two clients; the first leaves, a third comes; the thread outlives its client."""
+    L.script(("unix", [msg("Over a unix socket.", delay=0.05)]))
+    path = LAB + "/tmp/app.sock"
+    p = L.spawn(["app-server", "--listen", "unix://" + path, "--analytics-default-enabled"])
+    for _ in range(100):
+        if os.path.exists(path):
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    a = L.ws(path)
+    b = L.ws(path)
+    a.hello(name="unix_client_a", version="1")
+    b.hello(name="codex_cli_rs", version="2")
+    t = a.thread()
+    a.turn(t, "Client a says unix.")
+    t2 = b.thread(ephemeral=True)
+    b.turn(t2, "Client b says unix.")
+    a.close()
+    c = L.ws(path)
+    c.hello(name="unix_client_c", version="3")
+    c.call("thread/loaded/list", {})
+    c.call("thread/resume", {"threadId": t, "excludeTurns": True})
+    c.turn(t, "Client c says unix.")
+    L.settle()
+    b.close()
+    c.close()
+    p.terminate()
+    p.wait(10)

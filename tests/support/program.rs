@@ -96,13 +96,21 @@ impl Program {
         panic!("{last}");
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn said(&self) -> String {
         self.said.0.lock().unwrap().text.clone()
     }
 
     /// Asks it to end, and waits until it did.
-    pub fn end(mut self) -> (ExitStatus, String) {
-        signal(&self.child, Signal::TERM);
+    pub fn end(self) -> (ExitStatus, String) {
+        self.end_by(Signal::TERM)
+    }
+
+    pub fn end_by(mut self, how: Signal) -> (ExitStatus, String) {
+        signal(&self.child, how);
         let (lock, changed) = &*self.said;
         let running = |said: &mut Said| !said.ended;
         let (said, late) = changed.wait_timeout_while(lock.lock().unwrap(), PATIENCE, running).unwrap();

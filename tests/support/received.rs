@@ -93,6 +93,14 @@ impl Received {
         }
     }
 
+    /// Each record once: delivery is at least once, and a record that came again is the same to the last byte.
+    pub fn once(mut self) -> Received {
+        let mut seen = std::collections::BTreeSet::new();
+        self.logs.retain(|of| seen.insert(of.record.encode_to_vec()));
+        self.spans.retain(|of| seen.insert(of.record.encode_to_vec()));
+        self
+    }
+
     pub fn counts(&self) -> (usize, usize) {
         (self.logs.len(), self.spans.len())
     }
@@ -125,6 +133,37 @@ pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The attributes, without those that depend on the clock of whoever watched, and on how many it watched
+/// before.
+fn lasting(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let fleeting = |key: &str| {
+        ["_s", "_at", "_at_ms"].iter().any(|end| key.ends_with(end))
+            || ["codex.connection.id", "log.record.uid"].contains(&key)
+    };
+    let kept = attributes.iter().filter(|attribute| !fleeting(&attribute.key));
+    kept.map(|it| (it.key.clone(), text(attributes, &it.key).unwrap_or_default())).collect()
+}
+
+/// Every log record and span: its name, its place in the tree, its outcome and its attributes.
+pub fn facts(received: &Received) -> Vec<String> {
+    let logs = received.logs.iter().map(|of| {
+        let it = &of.record;
+        let of_turn = text(&it.attributes, "codex.turn.id").is_some();
+        let place = if of_turn { (hex(&it.trace_id), hex(&it.span_id)) } else { Default::default() };
+        format!("{} {:?} {place:?} {:?}", it.event_name, it.severity_number, lasting(&it.attributes))
+    });
+    let spans = received.spans.iter().map(|of| {
+        let it = &of.record;
+        // A connection is nobody's but the watcher's.
+        let ids = [&it.trace_id, &it.span_id, &it.parent_span_id].map(|id| hex(id));
+        let place = if it.name == "initialize" { Default::default() } else { ids };
+        let status = it.status.as_ref().map(|status| status.code);
+        let links: Vec<_> = it.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect();
+        format!("{} {place:?} {status:?} {links:?} {:?}", it.name, lasting(&it.attributes))
+    });
+    logs.chain(spans).collect()
 }
 
 pub fn assert_same<T: Debug>(what: &str, left: &[T], right: &[T]) {

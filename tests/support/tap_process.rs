@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use factline::protocol::{Ended, Sender, Transport};
+use factline::protocol::{Ended, Sender};
 use factline::tap::{self, BACKLOG_BYTES, LINE_LIMIT, Line, Observer, Recorder, Seen, Tap};
 use tempfile::TempDir;
 
@@ -168,7 +168,7 @@ fn role() {
     let ended = match std::env::var("TAP_OBSERVER").unwrap().as_str() {
         "record" => {
             std::fs::create_dir(dir.join("rec")).unwrap();
-            let recorder = Recorder::create(&dir.join("rec/transcript.jsonl"), Transport::Stdio).unwrap();
+            let recorder = Recorder::create(&dir.join("rec/transcript.jsonl")).unwrap();
             let recording = recorder.recording().clone();
             let ended = tap::run(tap, recorder);
             std::fs::write(dir.join("log"), recording.error().unwrap_or_default()).unwrap();
@@ -224,11 +224,11 @@ impl Observer for Log {
         self.text += &format!("{} {} {} {line}\n", seen.dir.as_str(), seen.off, seen.len);
     }
 
-    fn missed(&mut self, dir: Sender, chunks: u64, bytes: u64) {
+    fn missed(&mut self, _: u32, dir: Sender, chunks: u64, bytes: u64) {
         self.text += &format!("{} missed {chunks} {bytes}\n", dir.as_str());
     }
 
-    fn end(&mut self, _: u64, end: Ended) {
+    fn end(&mut self, _: u32, _: u64, end: Ended) {
         self.text += &format!("end {}\n", end.as_str());
         std::fs::write(self.dir.join("log"), &self.text).unwrap();
     }
