@@ -15,6 +15,7 @@ mod env_analytics;
 mod env_otlp;
 mod file;
 mod kind;
+mod metrics;
 mod outbox;
 mod page;
 mod pairs;
@@ -34,6 +35,7 @@ pub use content::{ContentConfig, MessageContent};
 pub use endpoint::Endpoint;
 pub use file::{ConfigFile, FileError};
 pub use kind::Kind;
+pub use metrics::{MetricsConfig, Temporality, TokenNames};
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub(crate) use pairs::printed_headers;
@@ -57,7 +59,7 @@ pub enum Signal {
 
 impl Signal {
     /// Those that are sent, in the order of [`Config::signals`].
-    pub const ALL: [Signal; 2] = [Self::Logs, Self::Traces];
+    pub const ALL: [Signal; 3] = [Self::Logs, Self::Traces, Self::Metrics];
 
     /// `logs`, `traces` or `metrics`.
     pub const fn name(self) -> &'static str {
@@ -263,6 +265,8 @@ pub struct Config {
     pub signals: Vec<SignalConfig>,
     /// What may leave of what was said and done.
     pub content: ContentConfig,
+    /// How metrics are made.
+    pub metrics: MetricsConfig,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
     pub analytics: Analytics,
 }
@@ -385,6 +389,7 @@ impl Config {
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
         let content = env.content();
+        let metrics = env.metrics();
         let analytics = env.analytics()?;
         env.standard();
         let config = Self {
@@ -398,6 +403,7 @@ impl Config {
             log,
             signals,
             content,
+            metrics,
             analytics,
         };
         Ok((config, env.finish()?))

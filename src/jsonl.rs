@@ -1,4 +1,4 @@
-//! OTLP JSON lines straight from the layer, without an outbox: `DIR/logs.jsonl` and `DIR/traces.jsonl`.
+//! OTLP JSON lines straight from the layers, without an outbox: `DIR/logs.jsonl`, `traces.jsonl` and `metrics.jsonl`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -19,6 +19,18 @@ const BYTES: usize = 1024 * 1024;
 pub struct JsonLines {
     logs: Mutex<Output>,
     traces: Mutex<Output>,
+    metrics: Mutex<Output>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Log records.
+    pub logs: u64,
+    /// Spans.
+    pub spans: u64,
+    /// Collections of metrics.
+    pub collections: u64,
 }
 
 #[derive(Debug)]
@@ -31,7 +43,7 @@ struct Output {
 }
 
 impl JsonLines {
-    /// Begins `logs.jsonl` and `traces.jsonl` in `dir`, which is made if it is not there; what they held is gone.
+    /// Begins `logs.jsonl`, `traces.jsonl` and `metrics.jsonl` in `dir`, which is made if it is not there; what they held is gone.
     ///
     /// # Errors
     /// The directory or a file can't be made.
@@ -48,14 +60,18 @@ impl JsonLines {
                 error: None,
             }))
         };
-        Ok(JsonLines { logs: output(Signal::Logs)?, traces: output(Signal::Traces)? })
+        Ok(JsonLines {
+            logs: output(Signal::Logs)?,
+            traces: output(Signal::Traces)?,
+            metrics: output(Signal::Metrics)?,
+        })
     }
 
-    /// Writes what is left, and says how many log records and spans there were.
+    /// Writes what is left, and says how much there was.
     ///
     /// # Errors
     /// The first thing that went wrong with a file, which it names; nothing was written to that one after it.
-    pub fn finish(&self) -> io::Result<(u64, u64)> {
+    pub fn finish(&self) -> io::Result<Written> {
         let finish = |output: &Mutex<Output>| {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             output.flush();
@@ -65,15 +81,16 @@ impl JsonLines {
             };
             written.map_err(|error| io::Error::new(error.kind(), format!("{}.jsonl: {error}", output.signal)))
         };
-        // Both, before either is asked how it went: one that fails takes nothing from the other.
-        let (logs, traces) = (finish(&self.logs), finish(&self.traces));
-        Ok((logs?, traces?))
+        // All, before any is asked how it went: one that fails takes nothing from the others.
+        let [logs, spans, collections] = [&self.logs, &self.traces, &self.metrics].map(finish);
+        Ok(Written { logs: logs?, spans: spans?, collections: collections? })
     }
 
     fn output(&self, signal: otel::Signal) -> &Mutex<Output> {
         match signal {
             otel::Signal::Logs => &self.logs,
             otel::Signal::Traces => &self.traces,
+            otel::Signal::Metrics => &self.metrics,
         }
     }
 }

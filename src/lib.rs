@@ -26,6 +26,8 @@ pub mod fact;
 pub mod host;
 #[cfg(feature = "cli")]
 pub mod jsonl;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "otel")]
 pub mod otel;
 #[cfg(feature = "outbox")]

@@ -1,5 +1,8 @@
 //! The whole way of a record put together: layer, outbox, delivery, and what dead processes left behind.
 
+#[cfg(feature = "metrics")]
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -39,10 +42,14 @@ pub struct Telemetry {
     #[cfg(feature = "analytics")]
     families: crate::analytics::Families,
     resource: Resource,
+    /// The same with this process's own id.
+    own: Resource,
     capture: Capture,
     shape: Shape,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
+    #[cfg(feature = "metrics")]
+    measuring: metrics::Measuring,
     notes: Arc<Notes>,
 }
 
@@ -133,11 +140,14 @@ impl Telemetry {
             analytics,
             #[cfg(feature = "analytics")]
             families: families(&config.analytics.families.value),
+            own: resource.clone().with("service.instance.id", &instance_id()),
             resource,
             capture,
             shape: Shape::of(config),
             adopted: Arc::default(),
             stopping: Arc::default(),
+            #[cfg(feature = "metrics")]
+            measuring: metrics::Measuring::new(config),
             notes: Arc::default(),
         };
         telemetry.follow().map_err(|error| failed(&error))?;
@@ -160,7 +170,7 @@ impl Telemetry {
 
     /// A layer that writes facts into this outbox.
     pub fn layer(&self) -> OtelLayer {
-        self.shape.of_layer(otel::layer(self.sink(), self.resource()))
+        self.shape.of_layer(otel::layer(self.sink(), self.own.clone()))
     }
 
     /// What may leave, for whoever emits facts.
@@ -171,9 +181,15 @@ impl Telemetry {
     /// What the layer writes to, for a layer that is put together elsewhere.
     pub fn sink(&self) -> OutboxSink {
         OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
+            .with_metrics(self.queues(Signal::Metrics))
     }
 
-    /// The resource of this process, with a `service.instance.id` of its own each time.
+    /// The resource of this process, with its `service.instance.id`.
+    pub fn own_resource(&self) -> Resource {
+        self.own.clone()
+    }
+
+    /// A resource like that of this process, with a `service.instance.id` of its own each time: for a recorded one.
     pub fn resource(&self) -> Resource {
         self.resource.clone().with("service.instance.id", &instance_id())
     }
@@ -237,6 +253,8 @@ impl Telemetry {
             }
             Ok::<_, io::Error>(queue.into_iter().collect::<Vec<_>>())
         };
+        #[cfg(feature = "metrics")]
+        self.recover_metrics(lane)?;
         if !lane.unfinished().is_empty() {
             let (logs, traces) =
                 (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
@@ -297,6 +315,8 @@ impl Telemetry {
     /// The disk's; what could not be written is in the ring's file for the next process.
     pub fn stop(&self) -> io::Result<()> {
         self.stopping.store(true, Ordering::Release);
+        #[cfg(feature = "metrics")]
+        self.measuring.stop();
         let drained = self.outbox.drain();
         self.deliverer.nudge();
         self.deliverer.flush(Instant::now() + LAST_DELIVERY);

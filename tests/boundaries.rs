@@ -14,12 +14,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("replay", &["fact", "protocol", "tap", "transcript"]),
     ("outbox", &[]),
     ("otel", &["fact", "outbox"]),
+    ("metrics", &["fact", "otel", "outbox"]),
     ("analytics", &["fact", "outbox"]),
     ("backend", &[]),
     ("config", &[]),
     ("deliver", &["config", "outbox"]),
     ("jsonl", &["config", "deliver", "otel"]),
-    ("telemetry", &["config", "deliver", "fact", "otel", "outbox", "analytics"]),
+    ("telemetry", &["config", "deliver", "fact", "otel", "outbox", "analytics", "metrics"]),
 ];
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -14,6 +14,7 @@ use std::net::TcpListener;
 use cli::{Ran, Surroundings, spans};
 use collector::{Collector, Reply};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
@@ -35,6 +36,8 @@ fn taken(collector: &Collector) -> (usize, usize) {
                 .flat_map(|it| &it.scope_logs)
                 .flat_map(|it| &it.log_records)
                 .count();
+        } else if request.path.ends_with("/v1/metrics") {
+            ExportMetricsServiceRequest::decode(&request.body[..]).unwrap();
         } else {
             let request = ExportTraceServiceRequest::decode(&request.body[..]).unwrap();
             spans +=
@@ -69,7 +72,7 @@ fn records_wait_for_a_collector_that_is_away_and_are_flushed_when_it_is_back() {
             &around.outbox().display().to_string(),
         ],
     );
-    assert_eq!(waiting(&around), 91);
+    assert_eq!(waiting(&around), 92, "49 log records, 42 spans, and the metrics");
     let status = around.run(["outbox", "status"]);
     status.must(0, &[]);
     assert!(status.stdout.contains("outbox flush") && status.stdout.contains("(ended)"), "{}", status.stdout);
@@ -79,11 +82,11 @@ fn records_wait_for_a_collector_that_is_away_and_are_flushed_when_it_is_back() {
         .map(|_| around.run_with(&away, ["outbox", "flush", "--timeout", "1"]))
         .find(|ran| ran.stderr.contains("onnection refused"));
     flush.unwrap().must(1, &["0 records delivered", "more is waiting"]);
-    assert_eq!(waiting(&around), 91);
+    assert_eq!(waiting(&around), 92, "49 log records, 42 spans, and the metrics");
 
     let collector = Collector::on(TcpListener::bind(address).unwrap(), |_, _| Reply::ok());
     let flush = around.run_with(&away, ["outbox", "flush"]);
-    flush.must(0, &["91 records delivered, 0 refused"]);
+    flush.must(0, &["92 records delivered, 0 refused"]);
     assert_eq!(taken(&collector), (49, 42));
     assert_eq!(waiting(&around), 0);
     around.run_with(&away, ["outbox", "flush", "--json"]).must(0, &[]);
@@ -98,13 +101,13 @@ fn what_a_collector_refuses_is_said_and_the_rest_is_delivered() {
     let collector =
         Collector::start(move |_, request| if bad(&request.body) { Reply::status(400) } else { Reply::ok() });
     let ran = replay(&around, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url(""))], &[]);
-    ran.must(1, &["records refused for good: 1 (", "400", "90 records delivered"]);
+    ran.must(1, &["records refused for good: 1 (", "400", "91 records delivered"]);
     let ran = replay(
         &around,
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url("")), ("OTEL_LOGS_EXPORTER", "none")],
         &[],
     );
-    ran.must(0, &["42 records delivered", "/v1/traces"]);
+    ran.must(0, &["43 records delivered", "/v1/traces"]);
 }
 
 #[test]
@@ -139,10 +142,10 @@ fn a_disabled_sdk_sends_nothing_and_says_so() {
 #[test]
 fn an_exporter_of_none_switches_off_its_signal_only() {
     let around = Surroundings::new();
-    replay(&around, &[("OTEL_TRACES_EXPORTER", "none")], &[]).must(0, &["49 records delivered"]);
+    replay(&around, &[("OTEL_TRACES_EXPORTER", "none")], &[]).must(0, &["50 records delivered"]);
     assert!(!around.files().join("traces.jsonl").exists());
     let other = Surroundings::new();
-    replay(&other, &[("OTEL_LOGS_EXPORTER", "none")], &[]).must(0, &["42 records delivered"]);
+    replay(&other, &[("OTEL_LOGS_EXPORTER", "none")], &[]).must(0, &["43 records delivered"]);
     assert_eq!(spans(&other.files().join("traces.jsonl")).len(), 42);
     assert!(!other.files().join("logs.jsonl").exists());
 }

@@ -10,11 +10,12 @@ use cli::Surroundings;
 #[test]
 fn every_command_has_help_with_an_example() {
     let around = Surroundings::new();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["demo"],
         &["tap"],
         &["replay"],
+        &["report"],
         &["outbox"],
         &["outbox", "status"],
         &["outbox", "flush"],

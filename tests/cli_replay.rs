@@ -41,13 +41,15 @@ fn the_same_transcript_gives_the_same_bytes() {
         let arguments = ["replay".as_ref(), "--otlp-file".as_ref(), OsStr::new(place), session.as_os_str()];
         around.run_with(&variables, arguments).must(0, &["373 messages of 1 transcripts"]);
         all.push(
-            ["logs.jsonl", "traces.jsonl"].map(|name| std::fs::read(around.path(place).join(name)).unwrap()),
+            ["logs.jsonl", "traces.jsonl", "metrics.jsonl"]
+                .map(|name| std::fs::read(around.path(place).join(name)).unwrap()),
         );
     }
     let from_input = fed(around.command(["replay", "--otlp-file", "three", "-"]), SESSION.as_bytes());
     from_input.must(0, &[]);
     all.push(
-        ["logs.jsonl", "traces.jsonl"].map(|name| std::fs::read(around.path("three").join(name)).unwrap()),
+        ["logs.jsonl", "traces.jsonl", "metrics.jsonl"]
+            .map(|name| std::fs::read(around.path("three").join(name)).unwrap()),
     );
     assert!(all[0] == all[1] && all[1] == all[2]);
     assert!(all[0].iter().all(|bytes| !bytes.is_empty()));

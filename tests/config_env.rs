@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use factline::config::{
-    Compression, Config, ConfigError, Destination, Exporter, Origin, Signal, Sink, Warning,
+    Compression, Config, ConfigError, Destination, Exporter, Origin, Signal, Sink, Temporality, TokenNames,
+    Warning,
 };
 
 fn read(vars: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigError> {
@@ -28,11 +29,13 @@ fn warned(vars: &[(&str, &str)]) -> (Config, String) {
 }
 
 fn urls(config: &Config) -> Vec<String> {
-    config.destinations().iter().map(Destination::shown).collect()
+    let destinations = config.destinations();
+    destinations.iter().filter(|it| it.signal != Signal::Metrics).map(Destination::shown).collect()
 }
 
 fn exporters(config: &Config) -> Vec<Exporter> {
-    config.signals.iter().map(|signal| signal.exporter.value).collect()
+    let signals = config.signals.iter().filter(|it| it.signal != Signal::Metrics);
+    signals.map(|signal| signal.exporter.value).collect()
 }
 
 #[test]
@@ -103,9 +106,9 @@ fn the_directories_and_the_filter_are_taken_as_given() {
 #[test]
 fn only_true_disables() {
     assert!(good(&[("OTEL_SDK_DISABLED", "TRUE")]).destinations().is_empty());
-    assert_eq!(good(&[("OTEL_SDK_DISABLED", "False")]).destinations().len(), 2);
+    assert_eq!(good(&[("OTEL_SDK_DISABLED", "False")]).destinations().len(), 3);
     let (config, warning) = warned(&[("OTEL_SDK_DISABLED", "1")]);
-    assert_eq!(config.destinations().len(), 2);
+    assert_eq!(config.destinations().len(), 3);
     assert!(warning.starts_with("OTEL_SDK_DISABLED: only \"true\" means true"), "{warning}");
 }
 
@@ -181,7 +184,9 @@ fn plain_text_to_another_machine_is_warned_of_but_allowed() {
 
 #[test]
 fn exporters_choose_between_nothing_a_collector_and_files() {
-    let both = |value| [("OTEL_LOGS_EXPORTER", value), ("OTEL_TRACES_EXPORTER", value)];
+    let both = |value| {
+        [("OTEL_LOGS_EXPORTER", value), ("OTEL_TRACES_EXPORTER", value), ("OTEL_METRICS_EXPORTER", value)]
+    };
     assert!(good(&both("none")).destinations().is_empty());
     let config = good(&both("OTLP"));
     assert_eq!(urls(&config), ["http://localhost:4318/v1/logs", "http://localhost:4318/v1/traces"]);
@@ -400,4 +405,31 @@ fn a_bad_resource_pair_is_warned_of_and_the_others_stay() {
 fn a_signal_knows_its_names() {
     assert_eq!(Signal::Logs.path(), "v1/logs");
     assert_eq!(Signal::Metrics.to_string(), "metrics");
+}
+
+#[test]
+fn metrics_go_where_the_other_signals_go_and_have_settings_of_their_own() {
+    let place = |config: &Config| {
+        config.destinations().iter().find(|it| it.signal == Signal::Metrics).map(Destination::shown)
+    };
+    assert_eq!(place(&good(&[])).as_deref(), Some("/home/ada/.local/state/factline/otlp/metrics.jsonl"));
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318");
+    assert_eq!(place(&good(&[base])).as_deref(), Some("http://localhost:4318/v1/metrics"));
+    assert_eq!(place(&good(&[base, ("OTEL_METRICS_EXPORTER", "none")])), None);
+    let own = good(&[base, ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://localhost:9090/api/v1/otlp")]);
+    assert_eq!(place(&own).as_deref(), Some("http://localhost:9090/api/v1/otlp"));
+
+    let config = good(&[
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1500"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
+        ("FACTLINE_METRICS_TOKENS", "both"),
+    ])
+    .metrics;
+    assert_eq!(config.interval.value, Duration::from_millis(1500));
+    assert_eq!(config.temporality.value, Temporality::Delta);
+    assert_eq!((config.exemplars.value, config.tokens.value), (false, TokenNames::Both));
+    let (config, warning) = warned(&[("OTEL_METRIC_EXPORT_INTERVAL", "0")]);
+    assert_eq!(config.metrics.interval.value, Duration::from_secs(60));
+    assert!(warning.starts_with("OTEL_METRIC_EXPORT_INTERVAL: "), "{warning}");
 }

@@ -577,7 +577,11 @@ fn every_standard_variable_has_its_meaning_or_says_what_to_use_instead() {
     let all = STANDARD.iter().map(|(name, value)| ((*name).to_owned(), *value));
     for (name, value) in all.chain(["", "LOGS_", "TRACES_", "METRICS_"].into_iter().flat_map(otlp)) {
         // Beside it as much as makes every setting count.
-        let around: &[(&str, &str)] = &[("OTEL_LOGS_EXPORTER", "otlp"), ("OTEL_TRACES_EXPORTER", "otlp")];
+        let around: &[(&str, &str)] = &[
+            ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+            ("OTEL_METRICS_EXPORTER", "otlp"),
+        ];
         let around: Vec<_> = around.iter().copied().filter(|(known, _)| *known != name).collect();
         let before = Config::from_env(vars(&around)).unwrap();
         let set: Vec<_> = around.iter().copied().chain([(name.as_str(), value)]).collect();

@@ -124,6 +124,19 @@ fn one_flipped_bit_costs_only_the_frame_it_hit_and_is_counted() {
 }
 
 #[test]
+fn a_last_segment_that_lost_both_copies_of_its_header_is_counted_and_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = dead_lane(dir.path(), 10, 20);
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[128..128 + 2 * (FRAME + HEAD.len())].fill(0);
+    fs::write(&segment, bytes).unwrap();
+    let (got, damaged) = deliver(dir.path(), 20);
+    assert_eq!((got, damaged), (vec![], 10));
+    let lanes = status(dir.path()).unwrap();
+    assert!(lanes.iter().all(|lane| lane.queues.iter().all(|queue| queue.waiting.records == 0)), "{lanes:?}");
+}
+
+#[test]
 fn zeros_garbage_and_repeated_blocks_never_become_records() {
     const SIZE: usize = 50;
     let dir = tempfile::tempdir().unwrap();

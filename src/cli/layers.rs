@@ -5,6 +5,7 @@ use tracing_subscriber::{Layer, Registry};
 use super::filter::{self, BadFilter};
 use crate::analytics::{self, AnalyticsLayer};
 use crate::config::Sources;
+use crate::metrics::{self, MetricsLayer};
 use crate::otel::{self, Resource, Signal, Sink};
 use crate::telemetry::Shape;
 
@@ -12,12 +13,14 @@ pub(super) type Layers = Vec<Box<dyn Layer<Registry> + Send + Sync>>;
 
 const LOGS: [&str; 2] = ["FACTLINE_LOGS_FILTER", "FACTLINE_FILTER"];
 const TRACES: [&str; 2] = ["FACTLINE_TRACES_FILTER", "FACTLINE_FILTER"];
+const METRICS: &str = "FACTLINE_METRICS_FILTER";
 const ANALYTICS: &str = "FACTLINE_ANALYTICS_FILTER";
 
 /// Says whether all filters can be read.
 pub(super) fn check(sources: &Sources<'_>) -> Result<(), BadFilter> {
     filter::of(sources, &LOGS)?;
     filter::of(sources, &TRACES)?;
+    filter::of(sources, &[METRICS])?;
     filter::of(sources, &[ANALYTICS]).map(|_| ())
 }
 
@@ -38,6 +41,15 @@ pub(super) fn telemetry(
         Ok(layer.with_filter(filter::of(sources, names)?).boxed())
     };
     Ok(vec![of(Signal::Logs, &LOGS)?, of(Signal::Traces, &TRACES)?])
+}
+
+/// The layer of metrics; without a filter of its own it sees what it measures, whatever becomes logs and spans.
+pub(super) fn metrics(sources: &Sources<'_>, layer: Option<MetricsLayer>) -> Result<Layers, BadFilter> {
+    let Some(layer) = layer else { return Ok(Vec::new()) };
+    Ok(vec![match sources.text(&[METRICS]) {
+        Some(_) => layer.with_filter(filter::of(sources, &[METRICS])?).boxed(),
+        None => layer.with_filter(metrics::only_used()).boxed(),
+    }])
 }
 
 /// The layer of analytics events; without a filter of its own it sees what it needs.

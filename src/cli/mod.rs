@@ -10,6 +10,7 @@ mod layers;
 mod listing;
 mod purge;
 mod replay;
+mod report;
 mod show;
 mod shown;
 mod status;
@@ -36,7 +37,7 @@ pub const USAGE: u8 = 2;
 /// It finished, but part of the input could not be read.
 pub const PARTLY: u8 = 3;
 
-/// The flight recorder for coding agents: what happens in an app server as OpenTelemetry logs and traces.
+/// The flight recorder for coding agents: what happens in an app server as OpenTelemetry logs, traces and metrics.
 #[derive(Parser)]
 #[command(name = "factline", version, about, after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
@@ -88,6 +89,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Turn recorded sessions into telemetry, the same that `tap` makes live
     Replay(replay::Arguments),
+    /// Tokens and turns by day, model, thread or client
+    Report(report::Arguments),
     /// Say what is configured and by whom, and try each destination
     Doctor(doctor::Arguments),
     /// Look at what waits for delivery, deliver it, or remove it
@@ -163,6 +166,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
         Command::Replay(own) => replay::run(&common, &own),
+        Command::Report(own) => report::run(&common, &own),
         Command::Doctor(own) => doctor::run(&common, &own),
         Command::Outbox(Outbox::Status(own)) => status::run(&common, &own),
         Command::Outbox(Outbox::Flush(own)) => flush::run(&common, &own),

@@ -21,7 +21,8 @@ use super::{Common, FAILED, OK, PARTLY, listing, waterfall};
 use crate::analytics::{AnalyticsLayer, Families, Limits, Lines};
 use crate::config::Sources;
 use crate::fact::Capture;
-use crate::jsonl::{JsonLines, private_file};
+use crate::jsonl::{JsonLines, Written, private_file};
+use crate::metrics::{Metrics, Settings};
 use crate::otel::{self, Resource, Sink};
 use crate::replay::{Replayed, replay};
 use crate::telemetry::{self, Shape, Telemetry};
@@ -33,13 +34,13 @@ A transcript is what `factline tap --record` writes. With --otlp-file or --analy
 outbox, and the same transcript gives the same bytes each time; without them, records go where the OTEL_* variables say.
 
 Examples:
-  factline replay --otlp-file out session.jsonl    # out/logs.jsonl and out/traces.jsonl
+  factline replay --otlp-file out session.jsonl    # logs.jsonl, traces.jsonl and metrics.jsonl in out
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline replay session.jsonl
   factline replay --show --otlp-file out session.jsonl    # and a waterfall in the terminal
   factline replay --analytics-file events.jsonl session.jsonl    # one analytics event a line
   factline replay --otlp-file out - < session.jsonl")]
 pub(super) struct Arguments {
-    /// Write logs.jsonl and traces.jsonl into this directory, and send nothing
+    /// Write logs.jsonl, traces.jsonl and metrics.jsonl into this directory, and send nothing
     #[arg(long, value_name = "DIR")]
     otlp_file: Option<PathBuf>,
 
@@ -85,12 +86,17 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             break;
         }
         // The layers are made for each transcript: one recorded process knows nothing of another.
-        let (Ok(mut all), Ok(events)) =
-            (output.layers(&sources, keeper.as_ref()), layers::events(&sources, output.events()))
-        else {
+        let resource = output.resource();
+        let measures = output.metrics(resource.clone());
+        let (Ok(mut all), Ok(events), Ok(measured)) = (
+            output.layers(&sources, keeper.as_ref(), resource),
+            layers::events(&sources, output.events()),
+            layers::metrics(&sources, measures.as_ref().map(Metrics::layer)),
+        ) else {
             break;
         };
         all.extend(events);
+        all.extend(measured);
         let subscriber = tracing_subscriber::registry().with(all);
         let outcome = tracing::subscriber::with_default(subscriber, || {
             let opened = match path.as_os_str() == "-" {
@@ -105,6 +111,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             })
         });
         progress.end();
+        if let Some(metrics) = measures {
+            metrics.stop();
+        }
         match outcome {
             Ok(replayed) => sum.add(path, &replayed),
             Err(error) => {
@@ -128,6 +137,7 @@ struct Sum {
     failed: u64,
     logs: Option<u64>,
     spans: Option<u64>,
+    collections: Option<u64>,
     delivered: Option<u64>,
     waiting: Option<bool>,
     #[serde(skip)]
@@ -192,22 +202,40 @@ impl Output {
         Ok(output)
     }
 
-    fn layers(&self, sources: &Sources<'_>, keeper: Option<&Keeper>) -> Result<Layers, BadFilter> {
-        let recorded = Resource::new("codex-app-server").with_capture(self.capture);
+    // One recorded process; files know nothing but the transcript.
+    fn resource(&self) -> Resource {
+        let recorded = || Resource::new("codex-app-server").with_capture(self.capture);
+        self.delivery.as_ref().map_or_else(recorded, Telemetry::resource)
+    }
+
+    fn layers(
+        &self,
+        sources: &Sources<'_>,
+        keeper: Option<&Keeper>,
+        resource: Resource,
+    ) -> Result<Layers, BadFilter> {
         let shape = self.shape;
         match (&self.files, &self.delivery, keeper) {
             (Some((files, _)), _, Some(keeper)) => {
-                layers::telemetry(sources, shape, keeper.watch(Arc::clone(files)), recorded)
+                layers::telemetry(sources, shape, keeper.watch(Arc::clone(files)), resource)
             }
-            (Some((files, _)), _, None) => layers::telemetry(sources, shape, Arc::clone(files), recorded),
+            (Some((files, _)), _, None) => layers::telemetry(sources, shape, Arc::clone(files), resource),
             (None, Some(telemetry), Some(keeper)) => {
-                layers::telemetry(sources, shape, keeper.watch(telemetry.sink()), telemetry.resource())
+                layers::telemetry(sources, shape, keeper.watch(telemetry.sink()), resource)
             }
-            (None, Some(telemetry), None) => {
-                layers::telemetry(sources, shape, telemetry.sink(), telemetry.resource())
-            }
-            (None, None, Some(keeper)) => layers::telemetry(sources, shape, keeper.watch(Nowhere), recorded),
+            (None, Some(telemetry), None) => layers::telemetry(sources, shape, telemetry.sink(), resource),
+            (None, None, Some(keeper)) => layers::telemetry(sources, shape, keeper.watch(Nowhere), resource),
             (None, None, None) => Ok(Layers::new()),
+        }
+    }
+
+    fn metrics(&self, resource: Resource) -> Option<Metrics> {
+        match (&self.files, &self.delivery) {
+            (Some((files, _)), _) => {
+                Some(Metrics::replaying(Arc::clone(files) as Arc<dyn Sink>, resource, Settings::default()))
+            }
+            (None, Some(telemetry)) => telemetry.replayed_metrics(resource),
+            (None, None) => None,
         }
     }
 
@@ -226,9 +254,12 @@ impl Output {
         let mut broken = false;
         if let Some((files, dir)) = &self.files {
             match files.finish() {
-                Ok((logs, spans)) => {
-                    (sum.logs, sum.spans) = (Some(logs), Some(spans));
-                    places.push(format!("{logs} log records and {spans} spans are in {}", dir.display()));
+                Ok(Written { logs, spans, collections }) => {
+                    (sum.logs, sum.spans, sum.collections) = (Some(logs), Some(spans), Some(collections));
+                    places.push(format!(
+                        "{logs} log records, {spans} spans and {collections} collections of metrics are in {}",
+                        dir.display()
+                    ));
                 }
                 Err(error) => {
                     terminal::error(&unwritable(dir, "--otlp-file", &error));

@@ -94,6 +94,7 @@ impl Keeper {
                 let spans = ScopeSpans::decode(record).map(|scope| scope.spans).unwrap_or_default();
                 shown.spans.extend(spans.iter().map(Span::from));
             }
+            Signal::Metrics => {}
             Signal::Logs => {
                 let logs = ScopeLogs::decode(record).map(|scope| scope.log_records).unwrap_or_default();
                 let resolved = logs.iter().filter(|log| log.event_name == "codex.approval.resolved");

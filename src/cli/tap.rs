@@ -159,7 +159,8 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
     let mut all =
-        layers::telemetry(sources, Shape::of(&config), telemetry.sink(), telemetry.resource()).ok()?;
+        layers::telemetry(sources, Shape::of(&config), telemetry.sink(), telemetry.own_resource()).ok()?;
+    all.extend(layers::metrics(sources, telemetry.metrics_layer()).ok()?);
     all.extend(layers::events(sources, telemetry.analytics_layer()).ok()?);
     let subscriber = tracing_subscriber::registry().with(all);
     if tracing::subscriber::set_global_default(subscriber).is_err() {

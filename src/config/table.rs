@@ -254,6 +254,35 @@ pub const TABLE: &[Row] = &[
         "128",
         "Events on one span at most; the others are counted on it.",
     ),
+    // Metrics.
+    row(
+        "metrics.interval",
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        Kind::Duration { least: 100 * MS, most: DAY },
+        "60s",
+        "Between two collections.",
+    ),
+    row(
+        "metrics.temporality",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        Kind::Choice(&["cumulative", "delta", "lowmemory"]),
+        "cumulative",
+        "Whether values go on from the start of the process or begin anew with each collection.",
+    ),
+    row(
+        "metrics.tokens",
+        "FACTLINE_METRICS_TOKENS",
+        Kind::Choice(&["latest", "1.41", "both", "none"]),
+        "latest",
+        "Under which names tokens are counted: the newer counters, the histogram of semantic conventions 1.41, both.",
+    ),
+    row(
+        "metrics.exemplars",
+        "OTEL_METRICS_EXEMPLAR_FILTER",
+        Kind::Choice(&["trace_based", "always_on", "always_off"]),
+        "trace_based",
+        "Whether the last measurement of each series is sent along with its trace.",
+    ),
     // The outbox.
     row(
         "outbox.dir",

@@ -503,6 +503,20 @@ facts! {
             email: Option<Text<'a>> = "user.email", Environment(User);
         }
 
+        /// How much of the account's rate limit is used, one fact for each of its windows.
+        RateLimitReported = "codex.rate_limit.reported", "factline::limit", DEBUG {
+            /// The limit.
+            limit_id: Option<Text<'a>> = "codex.rate_limit.id", Operational;
+            /// `primary` or `secondary`.
+            window: Text<'a> = "codex.rate_limit.window", Operational;
+            /// How much of it is used, percent.
+            used_percent: Option<f64> = "codex.rate_limit.used_percent", Operational;
+            /// Length of the window, minutes.
+            window_minutes: Option<i64> = "codex.rate_limit.window_minutes", Operational;
+            /// When the window begins anew, seconds since 1970.
+            resets_at: Option<i64> = "codex.rate_limit.resets_at", Operational;
+        }
+
         /// A model, as the server lists it.
         ModelListed = "codex.model.listed", "factline::model", DEBUG {
             /// The model.

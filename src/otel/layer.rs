@@ -138,13 +138,7 @@ impl OtelLayer {
     // A server says who it is when a client connects; what follows belongs to it.
     fn learn(&self, start: &ConnectionStart<'_>) {
         let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = resource.clone();
-        resource.learn("service.version", start.server_version.as_deref());
-        resource.learn("os.type", start.os_type.as_deref());
-        resource.learn("os.name", start.os_name.as_deref());
-        resource.learn("os.version", start.os_version.as_deref());
-        resource.learn("host.arch", start.arch.as_deref());
-        if *resource != before {
+        if resource.learn_from(start) {
             for signal in [Signal::Logs, Signal::Traces] {
                 self.sink.set_header(signal, &Header::new(&resource, signal).0);
             }

@@ -157,7 +157,8 @@ impl OpenSpan {
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
         out.push(match self.only {
-            None => 1,
+            // Metrics keep nothing here.
+            None | Some(Signal::Metrics) => 1,
             Some(Signal::Logs) => 2,
             Some(Signal::Traces) => 3,
         });
@@ -341,6 +342,7 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) 
                 (signal, Some(only)) if *signal != only => &[],
                 (Signal::Logs, _) => logs,
                 (Signal::Traces, _) => traces,
+                (Signal::Metrics, _) => &[],
             };
             let records: Vec<Record<'_>> = accepted
                 .records

@@ -3,6 +3,7 @@
 use super::encode::{self, RESOURCE_ATTRIBUTE};
 use super::sink::Signal;
 use crate::fact::Capture;
+use crate::fact::vocabulary::ConnectionStart;
 
 /// Which kinds of content and environment are captured: `none`, `all`, or their names.
 const CAPTURE_MODE: &str = "codex.capture.mode";
@@ -47,8 +48,19 @@ impl Resource {
         }
     }
 
-    /// Sets an attribute that the observed process told, unless the user did.
-    pub(super) fn learn(&mut self, key: &str, value: Option<&str>) {
+    /// Takes over what a server says of itself when a client connects; whether that changed anything.
+    pub(crate) fn learn_from(&mut self, start: &ConnectionStart<'_>) -> bool {
+        let before = self.clone();
+        self.learn("service.version", start.server_version.as_deref());
+        self.learn("os.type", start.os_type.as_deref());
+        self.learn("os.name", start.os_name.as_deref());
+        self.learn("os.version", start.os_version.as_deref());
+        self.learn("host.arch", start.arch.as_deref());
+        *self != before
+    }
+
+    // Sets an attribute that the observed process told, unless the user did.
+    fn learn(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value
             && (!self.attributes.iter().any(|(known, _)| known == key) || LEARNT.contains(&key))
         {
@@ -62,16 +74,16 @@ const LEARNT: [&str; 5] = ["service.version", "os.type", "os.name", "os.version"
 
 /// The encoded head of a request: resource and scope, without records.
 ///
-/// Layout: length of R as u32 (little-endian), R, C, where R is `ResourceLogs` or `ResourceSpans` without
-/// scopes and C is `ScopeLogs` or `ScopeSpans` without records.
+/// Layout: length of R as u32 (little-endian), R, C, where R is `ResourceLogs`, `ResourceSpans` or `ResourceMetrics`
+/// without scopes and C is `ScopeLogs`, `ScopeSpans` or `ScopeMetrics` without records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header(pub Vec<u8>);
 
 impl Header {
     /// The header of records of `resource`, in factline's own scope.
     pub fn new(resource: &Resource, signal: Signal) -> Self {
-        // Both signals have the same numbers here: resource and scope are field 1, scopes and records field 2.
-        let (Signal::Logs | Signal::Traces) = signal;
+        // All signals have the same numbers here: resource and scope are field 1, scopes and records field 2.
+        let (Signal::Logs | Signal::Traces | Signal::Metrics) = signal;
         let mut attributes = Vec::new();
         for (key, value) in &resource.attributes {
             encode::text(&mut attributes, RESOURCE_ATTRIBUTE, key, value);

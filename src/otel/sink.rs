@@ -9,6 +9,8 @@ pub enum Signal {
     Logs,
     /// Spans.
     Traces,
+    /// Metrics: a record is all of one collection.
+    Metrics,
 }
 
 /// What a layer hands over at once: all of it is kept, or none.
@@ -40,18 +42,27 @@ pub struct OutboxSink {
     outbox: Outbox,
     logs: Vec<Queue>,
     traces: Vec<Queue>,
+    metrics: Vec<Queue>,
 }
 
 impl OutboxSink {
     /// Writes logs and spans to these queues of `outbox`.
     pub fn new(outbox: Outbox, logs: Vec<Queue>, traces: Vec<Queue>) -> Self {
-        OutboxSink { outbox, logs, traces }
+        OutboxSink { outbox, logs, traces, metrics: Vec::new() }
+    }
+
+    /// The same, metrics to these.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Vec<Queue>) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     fn queues(&self, signal: Signal) -> &[Queue] {
         match signal {
             Signal::Logs => &self.logs,
             Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
         }
     }
 }

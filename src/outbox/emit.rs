@@ -202,6 +202,12 @@ impl Outbox {
         Counters { accepted, accepted_bytes, written, delivered, lost, refused }
     }
 
+    /// Bytes of the ring that are in use, and how many it has; none without a ring.
+    pub fn ring(&self) -> (u64, u64) {
+        let gate = lock(&self.0.core.gate);
+        (gate.ring.as_ref().map_or(0, Ring::used), self.0.core.ring_capacity)
+    }
+
     /// Adds to [`warnings`](Outbox::warnings) what whoever uses this outbox found out, once.
     pub fn warn(&self, warning: &str) {
         let mut warnings = lock(&self.0.core.warnings);

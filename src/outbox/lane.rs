@@ -14,7 +14,7 @@ use super::frame::{FileHeader, Meta, Purpose, kind};
 use super::place;
 use super::queue::{Tally, lock};
 use super::reader::Reader;
-use super::record::{Queue, Transaction, Unfinished};
+use super::record::{Queue, Transaction, Unfinished, Waiting};
 use super::scan::{Found, Scan};
 use super::settings::{Settings, queue_name_is_valid};
 use super::store::{self, Store};
@@ -103,6 +103,11 @@ impl LaneInner {
 
     pub(crate) fn freed(&self) -> &Arc<(Mutex<u64>, Condvar)> {
         &self.freed
+    }
+
+    /// Its process is gone, and everything we added is in its files.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.live && lock(&self.store).pending_bytes() == 0
     }
 
     pub(crate) fn space_freed(&self) {
@@ -252,6 +257,15 @@ impl Lane {
     /// A queue of *this* lane, for `finish` and `set_header`.
     pub fn queue(&self, name: &str) -> Option<Queue> {
         self.0.names.iter().position(|n| n == name).map(|i| Queue(i as u16))
+    }
+
+    /// What is still to be settled in a queue, as far as it is drained from the ring; without the time of the
+    /// oldest, for which a file would have to be read.
+    pub fn backlog(&self, queue: &str) -> Option<Waiting> {
+        let queue = self.queue(queue)?;
+        let shared = lock(&self.0.store).shared(usize::from(queue.0))?;
+        let (records, bytes) = lock(&shared.state).waiting();
+        Some(Waiting { records, bytes, oldest_ns: 0 })
     }
 
     /// Reads a queue.

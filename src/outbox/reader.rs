@@ -97,6 +97,8 @@ impl Reader {
                 }
                 None => to.offset = segment.len,
             }
+            // Of a process that is gone nothing more will come: what is not in its files now is lost.
+            let complete = got.ends.is_empty() && self.lane.is_complete();
             let mut state = lock(&self.queue.state);
             if state.handed.sequence != from.sequence || state.handed.segment != from.segment {
                 // Shed or rewound meanwhile; what was read is not where the queue is any more.
@@ -123,6 +125,11 @@ impl Reader {
                     // What could be written again is behind it; nothing is.
                     to.sequence = state.last_sequence.max(to.sequence);
                     got.gaps.lost.add(Loss::Disk, to.sequence - from.sequence);
+                }
+                let last =
+                    state.segments.back().is_some_and(|s| (s.number, s.len) == (segment.number, to.offset));
+                if complete && last {
+                    to.sequence = state.last_sequence.max(to.sequence);
                 }
                 if to.offset != from.offset || to.sequence != from.sequence {
                     state.hand_out(to, 0, got.gaps);

@@ -7,10 +7,10 @@ use tracing::Span;
 
 use super::approval::Approval;
 use super::frame::RequestId;
-use super::wire::{InitializeParams, InitializeResult, read, some, text};
+use super::wire::{InitializeParams, InitializeResult, RateLimitsNotice, read, some, text};
 use super::{Ended, Now, Observer, Sender, Transport, bounded};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{AccountChanged, ConnectionEnd, ConnectionStart};
+use crate::fact::vocabulary::{AccountChanged, ConnectionEnd, ConnectionStart, RateLimitReported};
 use crate::fact::{End, Ends, Envelope, Point, Starts, Text};
 
 /// One connection.
@@ -197,6 +197,22 @@ impl Observer {
         let fact =
             AccountChanged { connection_id: connection, auth_mode: mode, email: email.map(Text::from) };
         fact.emit(&self.envelope(now, None), self.capture);
+    }
+
+    pub(super) fn limits_reported(&mut self, now: Now, notice: &RateLimitsNotice<'_>) {
+        let Some(limits) = &notice.rate_limits else { return };
+        let windows = [("primary", &limits.primary), ("secondary", &limits.secondary)];
+        for (name, window) in windows {
+            let Some(window) = window else { continue };
+            let fact = RateLimitReported {
+                limit_id: some(&limits.limit_id).map(|id| bounded(id, 64).into()),
+                window: name.into(),
+                used_percent: window.used_percent,
+                window_minutes: window.window_duration_mins,
+                resets_at: window.resets_at,
+            };
+            fact.emit(&self.envelope(now, None), self.capture);
+        }
     }
 
     /// A connection ended. Turns end with it where the server process does: always over stdio.

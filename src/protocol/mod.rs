@@ -383,6 +383,9 @@ impl Observer {
                     self.account_changed(connection, now, Some(kind), some(&account.email));
                 }
             }
+            ("account/rateLimits/read", Answer::Result(result)) => {
+                self.limits_reported(now, &read(Some(result)));
+            }
             ("model/list", Answer::Result(result)) => self.models_listed(now, result),
             (method, _) => self.extension_answered(method, now, asked, answer),
         }
@@ -444,6 +447,7 @@ impl Observer {
                 let notice: AccountNotice<'_> = read(call.params);
                 self.account_changed(connection, now, some(&notice.auth_mode), None);
             }
+            "account/rateLimits/updated" => self.limits_reported(now, &read(call.params)),
             "thread/settings/updated" => self.settings_updated(now, &read(call.params)),
             "thread/realtime/started" => self.voice_started(now, &read(call.params)),
             "warning" => self.warned(now, &read(call.params)),

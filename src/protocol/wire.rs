@@ -142,6 +142,9 @@ wire! {
     }
     AccountNotice { auth_mode: Word<'a>, }
     AccountResult { account: AccountKind<'a>, }
+    RateLimitsNotice { rate_limits: RateLimits<'a>, }
+    RateLimits { limit_id: Word<'a>, primary: RateWindow<'a>, secondary: RateWindow<'a>, }
+    RateWindow { used_percent: f64, window_duration_mins: i64, resets_at: i64, }
     AccountKind { #[serde(rename = "type")] kind: Word<'a>, email: Word<'a>, }
     ListedModel { id: Word<'a>, model: Word<'a>, default_reasoning_effort: Word<'a>, }
     Resolved { thread_id: Word<'a>, request_id: &'a RawValue, }

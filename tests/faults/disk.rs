@@ -214,8 +214,8 @@ fn a_disk_that_takes_two_seconds_to_sync_does_not_slow_the_relay() {
         took.len(),
         took.last()
     );
-    // Two processes and a pipe each way on a machine that may do much else: a sync would be 2 s.
-    assert!(p99 < Duration::from_millis(200), "{p99:?}");
+    // A relay that waited would be two seconds late. strace stops each call twice, on a machine that may do much else.
+    assert!(took.last().is_some_and(|most| *most < Duration::from_secs(1)), "{took:?}");
 }
 
 #[test]

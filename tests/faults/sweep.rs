@@ -130,7 +130,7 @@ fn killed_at_any_call_to_the_system_it_opens_again_at_once_and_has_all_that_was_
         }
     }
     println!("{kills} kills, {:?}", began.elapsed());
-    assert!(kills > 60);
+    assert!(kills > 30);
 }
 
 #[test]

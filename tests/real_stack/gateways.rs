@@ -58,7 +58,7 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     let files = ["gateway.yaml", "gateway-sampling.yaml"];
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     replay(dir.path(), gateway.http, &sessions());
-    let logs = Received { logs: sent.logs.clone(), spans: Vec::new() };
+    let logs = Received { logs: sent.logs.clone(), ..Received::default() };
     let before = arrived(&[&end], &logs).remove(0);
     let spans = traces.values().flatten().count();
     until("the gateway holds all spans", || {
@@ -72,7 +72,10 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     // What it had decided but not delivered yet waits on disk.
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     let spans: usize = kept.iter().map(|id| traces[*id].len()).sum();
-    arrived(&[&end], &Received { spans: sent.spans[..spans].to_vec(), logs: sent.logs.clone() });
+    arrived(
+        &[&end],
+        &Received { spans: sent.spans[..spans].to_vec(), logs: sent.logs.clone(), ..Received::default() },
+    );
     drop(gateway);
     let (status, said) = end.program.end();
     assert!(status.success(), "{status}\n{said}");

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -26,6 +27,8 @@ pub struct Of<T> {
 pub struct Received {
     pub logs: Vec<Of<LogRecord>>,
     pub spans: Vec<Of<Span>>,
+    /// Each request of metrics.
+    pub metrics: Vec<ExportMetricsServiceRequest>,
 }
 
 impl Received {
@@ -73,6 +76,7 @@ impl Received {
     pub fn add_request(&mut self, path: &str, body: &[u8]) {
         match path {
             "/v1/logs" => self.logs(ExportLogsServiceRequest::decode(body).unwrap()),
+            "/v1/metrics" => self.metrics.push(ExportMetricsServiceRequest::decode(body).unwrap()),
             "/v1/traces" => self.spans(ExportTraceServiceRequest::decode(body).unwrap()),
             other => panic!("a request to {other}"),
         }
@@ -81,6 +85,7 @@ impl Received {
     pub fn add(&mut self, other: Received) {
         self.logs.extend(other.logs);
         self.spans.extend(other.spans);
+        self.metrics.extend(other.metrics);
     }
 
     /// Takes empty values for absent ones: the collector's model of the data does not know the difference.

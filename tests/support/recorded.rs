@@ -12,6 +12,7 @@ use factline::transcript::Transcript;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ScopeMetrics};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message as _;
 use tracing::Subscriber;
@@ -91,6 +92,8 @@ pub fn facts(path: &Path) -> Vec<Saw> {
 pub struct Memory {
     pub logs: Mutex<Vec<LogRecord>>,
     pub spans: Mutex<Vec<Span>>,
+    /// Each record of metrics is a collection.
+    pub collections: Mutex<Vec<Vec<Metric>>>,
     pub headers: Mutex<Vec<(Signal, Vec<u8>)>>,
     /// Keys of what began and has not ended.
     pub open: Mutex<std::collections::HashMap<[u8; 24], Vec<u8>>>,
@@ -116,6 +119,10 @@ impl Sink for Memory {
                 }
                 Signal::Traces => {
                     self.spans.lock().unwrap().extend(ScopeSpans::decode(*record).unwrap().spans)
+                }
+                Signal::Metrics => {
+                    let metrics = ScopeMetrics::decode(*record).unwrap().metrics;
+                    self.collections.lock().unwrap().push(metrics);
                 }
             }
         }
