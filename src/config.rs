@@ -20,6 +20,7 @@ mod outbox;
 mod page;
 mod pairs;
 mod quantity;
+mod row;
 mod secret;
 mod shown;
 mod sources;
@@ -39,10 +40,11 @@ pub use metrics::{MetricsConfig, Temporality, TokenNames};
 pub use outbox::{Accept, OutboxConfig, WhenFull};
 pub use page::page;
 pub(crate) use pairs::printed_headers;
+pub use row::{Entry, Row, entries};
 pub use secret::Secret;
 pub use shown::Shown;
 pub use sources::Sources;
-pub use table::{Entry, Row, TABLE, entries};
+pub use table::TABLE;
 
 use env::Env;
 

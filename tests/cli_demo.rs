@@ -152,12 +152,12 @@ fn replay_shows_the_same_waterfall_of_ones_own_recordings() {
         "out".as_ref(),
         session.as_os_str(),
     ]);
-    shown.must(0, &["49 log records and 42 spans"]);
+    shown.must(0, &["49 log records, 42 spans"]);
     assert_eq!(shown.stdout.trim_end(), waterfall.trim_end());
     let delivered =
         around.run(["replay".as_ref(), "--show".as_ref(), "--json".as_ref(), session.as_os_str()]).json();
     assert_eq!(delivered["turns"].as_array().unwrap().len(), turn_ids().len());
-    assert_eq!(delivered["delivered"], 91);
+    assert_eq!(delivered["delivered"], 92);
 }
 
 /// Turns that the recording says were started.

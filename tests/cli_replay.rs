@@ -80,7 +80,8 @@ fn what_can_not_be_read_is_named_and_the_rest_is_replayed() {
 #[test]
 fn an_empty_file_is_an_empty_session() {
     let around = Surroundings::new();
-    replay_file(&around, "").must(0, &["0 messages of 1 transcripts: 0 log records and 0 spans"]);
+    replay_file(&around, "")
+        .must(0, &["0 messages of 1 transcripts: 0 log records, 0 spans and 0 collections"]);
     for file in ["out/logs.jsonl", "out/traces.jsonl"] {
         assert_eq!(std::fs::metadata(around.path(file)).unwrap().permissions().mode() & 0o777, 0o600);
     }

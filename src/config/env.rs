@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kind::Kind;
+use super::row::entries;
 use super::sources::{Said, Sources};
-use super::table::entries;
 use super::{ConfigError, Endpoint, Header, Origin, Setting, Warning, pairs};
 
 const SERVICE_NAME: &str = "codex-app-server";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::kind::{Base, Kind};
-use super::table::{Entry, entries};
+use super::row::{Entry, entries};
 use super::{ConfigError, Warning};
 
 /// More than any configuration has.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Row, TABLE, of_signal};
+use super::row::{Row, of_signal};
+use super::table::TABLE;
 use super::{Kind, Signal};
 
 const HEAD: &str = r#"# Configuration

@@ -1,7 +1,7 @@
 //! Settings as a person may see them.
 
+use super::row::entries;
 use super::sources::Sources;
-use super::table::entries;
 use super::{Endpoint, Kind, Origin, pairs};
 
 /// A setting, the value that holds, and who said it.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::file::{ConfigFile, nearest_of};
-use super::table::entries;
+use super::row::entries;
 use super::{Origin, Setting, Warning};
 
 type Vars<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;

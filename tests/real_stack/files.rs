@@ -16,6 +16,8 @@ const TOGETHER: &[&[&str]] = &[
     &["gateway.yaml"],
     &["gateway.yaml", "gateway-sampling.yaml"],
     &["gateway.yaml", "gateway-from-kafka.yaml"],
+    &["gateway.yaml", "gateway-also-jaeger.yaml"],
+    &["gateway.yaml", "gateway-from-kafka.yaml", "gateway-also-jaeger.yaml"],
     &["gateway.yaml", "gateway-from-kafka.yaml", "gateway-sampling.yaml"],
 ];
 
@@ -61,7 +63,9 @@ fn every_file_of_the_collector_is_among_them() {
 fn every_file_is_named_by_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut tests = String::new();
-    for folder in [root.join("tests"), root.join("tests/real_stack"), root.join(".ci")] {
+    for folder in
+        [root.join("tests"), root.join("tests/real_stack"), root.join(".ci"), root.join(".ci/otel-config")]
+    {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {

@@ -58,7 +58,8 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     let files = ["gateway.yaml", "gateway-sampling.yaml"];
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     replay(dir.path(), gateway.http, &sessions());
-    let logs = Received { logs: sent.logs.clone(), ..Received::default() };
+    let mut logs = sent.clone();
+    logs.spans.clear();
     let before = arrived(&[&end], &logs).remove(0);
     let spans = traces.values().flatten().count();
     until("the gateway holds all spans", || {
@@ -72,10 +73,9 @@ fn sampling_keeps_what_failed_or_was_slow_or_never_ended_each_trace_whole() {
     // What it had decided but not delivered yet waits on disk.
     let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     let spans: usize = kept.iter().map(|id| traces[*id].len()).sum();
-    arrived(
-        &[&end],
-        &Received { spans: sent.spans[..spans].to_vec(), logs: sent.logs.clone(), ..Received::default() },
-    );
+    let mut decided = sent.clone();
+    decided.spans.truncate(spans);
+    arrived(&[&end], &decided);
     drop(gateway);
     let (status, said) = end.program.end();
     assert!(status.success(), "{status}\n{said}");
@@ -149,15 +149,24 @@ fn a_gateway_hands_on_every_field_and_counts_what_it_saw() {
     let dir = tempfile::tempdir().unwrap();
     let sent = expected(dir.path(), &sessions());
     let end = Collector::into_files(&program, &dir.path().join("end"));
+    let second = Collector::into_files(&program, &dir.path().join("second"));
     let mut settings = end.as_back_end();
-    settings.push(("METRICS_FLUSH", "200ms".to_owned()));
-    let gateway = Collector::start(&program, &["gateway.yaml"], &dir.path().join("gateway"), &settings);
+    let jaeger = format!("127.0.0.1:{}", second.grpc);
+    settings.extend([("METRICS_FLUSH", "200ms".to_owned()), ("JAEGER_OTLP", jaeger)]);
+    let files = ["gateway.yaml", "gateway-also-jaeger.yaml"];
+    let gateway = Collector::start(&program, &files, &dir.path().join("gateway"), &settings);
     replay(dir.path(), gateway.http, &sessions());
     let mut got = arrived(&[&end], &sent).remove(0);
     got.empty_is_absent();
     got.without_resource_attribute("service.instance.id");
     crate::received::assert_same("log records, left sent, right arrived", &sent.logs, &got.logs);
     crate::received::assert_same("spans, left sent, right arrived", &sent.spans, &got.spans);
+    let mut spans = sent.clone();
+    spans.logs.clear();
+    let mut got = arrived(&[&second], &spans).remove(0);
+    got.empty_is_absent();
+    got.without_resource_attribute("service.instance.id");
+    crate::received::assert_same("spans, left sent, right at the second", &sent.spans, &got.spans);
 
     let events = |name: &str| sent.logs.iter().filter(|of| of.record.event_name == name).count();
     let counted = [

@@ -13,6 +13,10 @@ mod program;
 mod received;
 
 mod agents;
+mod dashboards;
 mod files;
 mod gateways;
+mod measure;
 mod parts;
+mod recent;
+mod stores;

@@ -174,3 +174,66 @@ pub fn arrived(at: &[&Collector], sent: &Received) -> Vec<Received> {
         }
     })
 }
+
+/// A Prometheus that is pushed to and scrapes these collectors, often.
+pub struct Prometheus {
+    pub port: u16,
+    _program: Program,
+}
+
+impl Prometheus {
+    pub fn program() -> Option<PathBuf> {
+        named_by("FACTLINE_PROMETHEUS", "a prometheus binary (`.ci/parts prometheus` builds one)")
+    }
+
+    /// With `prometheus.yaml`, on a port that is known before the collectors are.
+    pub fn start(program: &Path, dir: &Path) -> Prometheus {
+        let text = std::fs::read_to_string(otel_config("prometheus/prometheus.yaml")).unwrap();
+        let often = text.replace("scrape_interval: 15s", "scrape_interval: 500ms");
+        assert_ne!(text, often);
+        std::fs::create_dir_all(dir.join("targets")).unwrap();
+        std::fs::write(dir.join("prometheus.yaml"), often).unwrap();
+        let ready = "Server is ready to receive web requests";
+        let (program, [port]) = Program::on_free_ports(ready, |[port]: [u16; 1]| {
+            let mut command = Command::new(program);
+            command
+                .arg(format!("--config.file={}", dir.join("prometheus.yaml").display()))
+                .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+                .arg(format!("--web.listen-address={}", local(port)))
+                .arg("--web.enable-otlp-receiver")
+                .arg("--enable-feature=exemplar-storage,created-timestamp-zero-ingestion");
+            command
+        });
+        Prometheus { port, _program: program }
+    }
+
+    /// Writes the files of targets as those in `otel-config/prometheus/targets/` are; it reads them by itself.
+    pub fn scrape(&self, dir: &Path, collectors: &[&Collector]) {
+        let file = |name: &str, ports: Vec<String>| {
+            let shipped = std::fs::read_to_string(otel_config("prometheus/targets").join(name)).unwrap();
+            let list = ports.iter().map(|port| format!("{port:?}")).collect::<Vec<_>>().join(", ");
+            let mut lines: Vec<String> = shipped.lines().map(str::to_owned).collect();
+            let targets = lines.iter_mut().find(|line| line.starts_with("- targets:")).unwrap();
+            *targets = format!("- targets: [{list}]");
+            std::fs::write(dir.join("targets").join(name), lines.join("\n") + "\n").unwrap();
+        };
+        let gateways = collectors.iter().filter(|it| get(it.counted, "/metrics").is_ok());
+        file("counted.yaml", gateways.map(|it| local(it.counted)).collect());
+        file("collectors.yaml", collectors.iter().map(|it| local(it.own)).collect());
+    }
+
+    pub fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<serde_json::Value, String> {
+        let encoded = parameters.iter().map(|(name, value)| format!("{name}={}", percent(value)));
+        let query = encoded.collect::<Vec<_>>().join("&");
+        let body = get(self.port, &format!("{path}?{query}"))?;
+        serde_json::from_str(&body).map_err(|error| error.to_string())
+    }
+}
+
+/// Everything but letters and digits, for a query in an address.
+pub fn percent(text: &str) -> String {
+    let escaped = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(escaped).collect()
+}
