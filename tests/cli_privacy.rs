@@ -293,6 +293,7 @@ fn what_is_captured_reaches_a_collector_in_every_protocol_without_its_secrets() 
                 ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
                 ("OTEL_TRACES_EXPORTER", if of_grpc { "none" } else { "otlp" }),
+                ("OTEL_METRICS_EXPORTER", if of_grpc { "none" } else { "otlp" }),
                 ("FACTLINE_ANALYTICS_FILE", "events.jsonl"),
                 ("SOME_TOKEN", TOKEN),
             ];
