@@ -1,67 +1,68 @@
-//! A host: ordinary logging to standard error, every fact to OpenTelemetry, plugin facts to a second destination.
+//! A host: the messages of its protocol as they pass, and a fact of its own, to files or a collector.
 //!
 //! `cargo run --example host` writes OTLP JSON lines below a directory that it prints; with
-//! `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318` the first destination is a collector.
+//! `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318` they go to a collector.
 
 use std::error::Error;
-use std::io;
+use std::time::{Duration, Instant};
 
-use factline::config::{Config, Setting};
-use factline::fact::vocabulary::{PluginStateChanged, SkillInvoked, TurnEnd, TurnStart};
+use factline::config::Config;
+use factline::fact::vocabulary::SkillInvoked;
 use factline::host::Facts;
 use factline::otel::only_facts;
+use factline::protocol::{Ended, Sender, Transport};
 use factline::telemetry::Telemetry;
-use tracing::Level;
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
+const THREAD: &str = "01a201f3-bb59-7381-9611-25e8d997799f";
+const TURN: &str = "01a201f3-bbc2-7210-93e3-c9061bfde670";
+
 fn main() -> Result<(), Box<dyn Error>> {
+    let (mut config, warnings) = Config::from_env(|name| std::env::var(name).ok())?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
     let dir = std::env::temp_dir().join(format!("factline-host-{}", std::process::id()));
-    let (mut config, _) = Config::from_env(|name| std::env::var(name).ok())?;
-    config.outbox_dir = Setting { value: dir.join("outbox"), ..config.outbox_dir };
-    config.files_dir = Setting { value: dir.join("all"), ..config.files_dir };
-    let everything = Telemetry::start(&config)?;
+    config.outbox_dir.value = dir.join("outbox");
+    config.files_dir.value = dir.join("otlp");
 
-    let (mut only_files, _) =
-        Config::from_env(|name| std::env::var(name).ok().filter(|_| !name.starts_with("OTEL_")))?;
-    only_files.outbox_dir.value = dir.join("outbox-plugins");
-    only_files.files_dir.value = dir.join("plugins");
-    let plugins = Telemetry::start(&only_files)?;
-
-    // Each layer has its own filter: what one rejects the others still see.
-    tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(LevelFilter::WARN))
-        .with(everything.layer().with_filter(only_facts()))
-        .with(plugins.layer().with_filter(Targets::new().with_target("factline::plugin", Level::INFO)))
-        .init();
+    // Outbox and delivery. What an earlier process left is delivered as well.
+    let telemetry = Telemetry::start(&config)?;
+    telemetry.adopt()?;
+    tracing_subscriber::registry().with(telemetry.layer().with_filter(only_facts())).init();
 
     let facts = Facts::new();
-    let turn = facts.begin(&TurnStart {
-        thread_id: "01a201f3-bb59-7381-9611-25e8d997799f".into(),
-        turn_id: "01a201f3-bbc2-7210-93e3-c9061bfde670".into(),
-        agent: "codex".into(),
-        model: Some("gpt-5.5".into()),
-        ..TurnStart::default()
-    });
+    facts.track_connection_opened(1, Transport::Stdio);
+    let said = [
+        (
+            Sender::Client,
+            r#"{"id":1,"method":"initialize","params":{"clientInfo":{"name":"example","version":"1.0"}}}"#
+                .to_owned(),
+        ),
+        (Sender::Server, r#"{"id":1,"result":{"userAgent":"my-agent/1.0"}}"#.to_owned()),
+        (Sender::Server, notification("turn/started", "inProgress")),
+        (Sender::Server, notification("turn/completed", "completed")),
+    ];
+    for (sender, line) in &said {
+        facts.track_line(1, *sender, line.as_bytes());
+    }
     facts.track_skill_invoked(&SkillInvoked {
-        thread_id: Some("01a201f3-bb59-7381-9611-25e8d997799f".into()),
-        turn_id: Some("01a201f3-bbc2-7210-93e3-c9061bfde670".into()),
+        thread_id: Some(THREAD.into()),
+        turn_id: Some(TURN.into()),
         skill_name: "review".into(),
         ..SkillInvoked::default()
     });
-    facts.track_plugin_enabled(&PluginStateChanged {
-        plugin_id: "demo@market".into(),
-        ..PluginStateChanged::default()
-    });
-    turn.end(&TurnEnd {
-        status: "completed".into(),
-        input: Some(1200),
-        output: Some(310),
-        ..TurnEnd::default()
-    });
+    facts.track_connection_closed(1, Ended::ClientClosed);
 
-    everything.stop()?;
-    plugins.stop()?;
+    // A process that lives on needs no flush, and none has to wait for the network: what is left goes next time.
+    telemetry.flush(Instant::now() + Duration::from_secs(2));
+    telemetry.stop()?;
     println!("{}", dir.display());
     Ok(())
+}
+
+fn notification(method: &str, status: &str) -> String {
+    format!(
+        r#"{{"method":"{method}","params":{{"threadId":"{THREAD}","turn":{{"id":"{TURN}","status":"{status}"}}}},"emittedAtMs":1790000000000}}"#
+    )
 }

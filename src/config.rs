@@ -245,7 +245,7 @@ pub struct SignalConfig {
 }
 
 /// The effective configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// No telemetry at all (`OTEL_SDK_DISABLED`).
     pub disabled: Setting<bool>,
@@ -267,6 +267,8 @@ pub struct Config {
     pub signals: Vec<SignalConfig>,
     /// What may leave of what was said and done.
     pub content: ContentConfig,
+    /// The share of turns that have spans, from 0 to 1 (`OTEL_TRACES_SAMPLER`).
+    pub sampled: Setting<f64>,
     /// How metrics are made.
     pub metrics: MetricsConfig,
     /// Analytics events (`FACTLINE_ANALYTICS*`).
@@ -391,6 +393,7 @@ impl Config {
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
         let content = env.content();
+        let sampled = env.sampled();
         let metrics = env.metrics();
         let analytics = env.analytics()?;
         env.standard();
@@ -405,6 +408,7 @@ impl Config {
             log,
             signals,
             content,
+            sampled,
             metrics,
             analytics,
         };

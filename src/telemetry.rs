@@ -1,5 +1,6 @@
 //! The whole way of a record put together: layer, outbox, delivery, and what dead processes left behind.
 
+mod content;
 #[cfg(feature = "metrics")]
 mod metrics;
 
@@ -13,15 +14,15 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "analytics")]
 use crate::analytics::Events as _;
-use crate::config::{self, AnalyticsSink, Config, Destination, MessageContent, Signal};
+use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
 use crate::fact::Capture;
-#[cfg(feature = "content")]
-use crate::fact::{Kind, redact::Redaction};
-use crate::otel::{self, Header, Messages, OtelLayer, OutboxSink, Resource};
+use crate::otel::{self, Header, OtelLayer, OutboxSink, Ratio, Resource, Sampled};
 use crate::outbox::{
     self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
 };
+
+pub use content::{Shape, capture};
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
@@ -42,6 +43,7 @@ pub struct Telemetry {
     #[cfg(feature = "analytics")]
     families: crate::analytics::Families,
     resource: Resource,
+    sampled: Ratio,
     /// The same with this process's own id.
     own: Resource,
     capture: Capture,
@@ -105,19 +107,33 @@ impl Telemetry {
     /// # Errors
     /// The outbox can't be used, or delivery can't be set up.
     pub fn start(config: &Config) -> Result<Telemetry, StartError> {
+        Self::open(config, |signal| queue_names(signal).get(..1).unwrap_or_default())
+    }
+
+    /// The same, with room for an application's own telemetry: [`Telemetry::log_processor`] and
+    /// [`Telemetry::span_processor`] put it into queues of its own, which go where facts go.
+    ///
+    /// # Errors
+    /// As [`Telemetry::start`].
+    #[cfg(feature = "sdk")]
+    pub fn start_with_application(config: &Config) -> Result<Telemetry, StartError> {
+        Self::open(config, queue_names)
+    }
+
+    fn open(config: &Config, queues: fn(Signal) -> &'static [&'static str]) -> Result<Telemetry, StartError> {
         let capture = capture(config).map_err(StartError::Content)?;
         let destinations = config.destinations();
         let mut settings = settings(config);
-        settings.queues =
-            destinations.iter().map(|destination| queue_name(destination.signal).to_owned()).collect();
+        let names =
+            || destinations.iter().flat_map(|to| queues(to.signal).iter().map(move |name| (*name, to)));
+        settings.queues = names().map(|(name, _)| name.to_owned()).collect();
         let analytics = config.analytics_sink().cloned();
         settings.queues.extend(analytics.as_ref().map(|_| ANALYTICS_QUEUE.to_owned()));
         let outbox = Outbox::open(settings).map_err(StartError::Outbox)?;
         let failed = |error: &dyn fmt::Display| StartError::Delivery(error.to_string());
         let deliverer = Deliverer::start(Vec::new()).map_err(|error| failed(&error))?;
         let own = outbox.own();
-        for destination in &destinations {
-            let name = queue_name(destination.signal);
+        for (name, destination) in names() {
             let reader = own.reader(name).map_err(|error| failed(&error))?;
             let route = Route::new(name, Box::new(Stored::new(reader)), destination)
                 .map_err(|error| failed(&error))?;
@@ -144,6 +160,7 @@ impl Telemetry {
             resource,
             capture,
             shape: Shape::of(config),
+            sampled: Ratio::new(config.sampled.value),
             adopted: Arc::default(),
             stopping: Arc::default(),
             #[cfg(feature = "metrics")]
@@ -178,10 +195,28 @@ impl Telemetry {
         self.capture
     }
 
-    /// What the layer writes to, for a layer that is put together elsewhere.
-    pub fn sink(&self) -> OutboxSink {
-        OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
-            .with_metrics(self.queues(Signal::Metrics))
+    /// What the layer writes to, for a layer that is put together elsewhere: the outbox, with the spans of as many
+    /// turns as are sampled.
+    pub fn sink(&self) -> Sampled<OutboxSink> {
+        let sink =
+            OutboxSink::new(self.outbox.clone(), self.queues(Signal::Logs), self.queues(Signal::Traces))
+                .with_metrics(self.queues(Signal::Metrics));
+        Sampled::new(sink, self.sampled)
+    }
+
+    /// For a `SdkLoggerProvider` of the application; none where logs go nowhere, or without
+    /// [`start_with_application`](Telemetry::start_with_application). Give it out once: a queue has one writer.
+    #[cfg(feature = "sdk")]
+    pub fn log_processor(&self) -> Option<otel::DurableLogs> {
+        let [_, name] = queue_names(Signal::Logs) else { return None };
+        self.outbox.queue(name).map(|queue| otel::DurableLogs::new(self.outbox.clone(), queue))
+    }
+
+    /// For a `SdkTracerProvider` of the application; as [`Telemetry::log_processor`].
+    #[cfg(feature = "sdk")]
+    pub fn span_processor(&self) -> Option<otel::DurableSpans> {
+        let [_, name] = queue_names(Signal::Traces) else { return None };
+        self.outbox.queue(name).map(|queue| otel::DurableSpans::new(self.outbox.clone(), queue))
     }
 
     /// The resource of this process, with its `service.instance.id`.
@@ -261,14 +296,12 @@ impl Telemetry {
             otel::recover(lane, &logs, &traces, self.capture)?;
         }
         for destination in &self.destinations {
-            let name = queue_name(destination.signal);
-            if lane.queue(name).is_none() {
-                continue;
-            }
-            let source = Box::new(Stored::new(lane.reader(name)?));
-            match Route::new(format!("{name} of {}", lane.name()), source, destination) {
-                Ok(route) => self.deliverer.add(route),
-                Err(error) => return Err(io::Error::other(error.to_string())),
+            for name in queue_names(destination.signal).iter().filter(|name| lane.queue(name).is_some()) {
+                let source = Box::new(Stored::new(lane.reader(name)?));
+                match Route::new(format!("{name} of {}", lane.name()), source, destination) {
+                    Ok(route) => self.deliverer.add(route),
+                    Err(error) => return Err(io::Error::other(error.to_string())),
+                }
             }
         }
         if let Some(sink) = &self.analytics
@@ -350,59 +383,6 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
-/// What the configuration says about the form of records.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Shape {
-    messages: Messages,
-    span_events: usize,
-}
-
-impl Shape {
-    /// What `config` says.
-    pub fn of(config: &Config) -> Shape {
-        let said = &config.content;
-        Shape {
-            messages: match said.messages.value {
-                MessageContent::None | MessageContent::Both => Messages::Both,
-                MessageContent::Spans => Messages::Spans,
-                MessageContent::Logs => Messages::Logs,
-            },
-            span_events: if said.span_events.value { said.span_event_count.value as usize } else { 0 },
-        }
-    }
-
-    /// The layer in this form.
-    pub fn of_layer(self, layer: OtelLayer) -> OtelLayer {
-        layer.with_messages(self.messages).with_span_events(self.span_events)
-    }
-}
-
-/// What the configuration lets out. Rules of the user are compiled, and kept as long as the process lives.
-///
-/// # Errors
-/// A rule that can't be used; or content is asked for and the crate was built without the feature `content`.
-pub fn capture(config: &Config) -> Result<Capture, String> {
-    let said = &config.content;
-    let [points, lasting] = said.limits();
-    let capture = Capture::NONE.with_limits(points, lasting);
-    #[cfg(feature = "content")]
-    {
-        let on = said.capture.value.iter().filter_map(|name| Kind::from_name(name));
-        let capture = on.fold(capture, Capture::with);
-        if said.rules.value.is_empty() {
-            return Ok(capture);
-        }
-        let rules = Redaction::with_user_rules(&said.rules.value)
-            .map_err(|why| format!("content.redact ({}): {why}", said.rules.origin))?;
-        Ok(capture.with_redaction(Box::leak(Box::new(rules))))
-    }
-    #[cfg(not(feature = "content"))]
-    match said.capture.value.is_empty() {
-        true => Ok(capture),
-        false => Err(format!("{}: this build captures no content (feature `content`)", said.capture.origin)),
-    }
-}
-
 /// The families of events that the configuration leaves on.
 #[cfg(feature = "analytics")]
 pub fn families(said: &config::Families) -> crate::analytics::Families {
@@ -448,6 +428,15 @@ impl crate::analytics::Events for StoredEvents {
     fn server(&self, originator: Option<&str>, user_agent: Option<&str>) {
         let header = serde_json::json!({"originator": originator, "user_agent": user_agent});
         self.outbox.set_header(self.queue, header.to_string().as_bytes());
+    }
+}
+
+/// The queues that are delivered as a signal: that of facts, and that of an application's own telemetry.
+fn queue_names(signal: Signal) -> &'static [&'static str] {
+    match signal {
+        Signal::Logs => &["logs", "logs.app"],
+        Signal::Traces => &["traces", "traces.app"],
+        Signal::Metrics => &["metrics"],
     }
 }
 

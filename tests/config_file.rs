@@ -87,6 +87,8 @@ exporter = "Files"
 filter = "info,factline::hook=off"
 
 [traces]
+sampler = "traceidratio"
+sampler_arg = "0.25"
 endpoint = "https://traces.example/in"
 timeout = 250
 
@@ -152,6 +154,7 @@ fn everything_can_be_said_in_the_file() {
         urls(&config),
         ["/home/ada/otlp/logs.jsonl", "https://traces.example/in", "https://collector.example/v1/metrics"]
     );
+    assert_eq!(config.sampled.value, 0.25);
     assert_eq!(traces.timeout.value, Duration::from_millis(250));
     assert_eq!(logs.timeout.value, Duration::from_secs(2));
     assert_eq!(traces.compression.value, Compression::Gzip);

@@ -113,6 +113,34 @@ impl<'a> Env<'a> {
         self.first(&[name.to_owned()], read, default)
     }
 
+    /// The share of turns that have spans: "Environment Variable Specification", `OTEL_TRACES_SAMPLER`.
+    pub(super) fn sampled(&mut self) -> Setting<f64> {
+        const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let share = |text: &str| match text.parse() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err("is no number from 0 to 1".to_owned()),
+        };
+        let argument = self.first(&[ARGUMENT.to_owned()], share, 1.0);
+        let known = [
+            ("always_on", Some(1.0)),
+            ("parentbased_always_on", Some(1.0)),
+            ("always_off", Some(0.0)),
+            ("parentbased_always_off", Some(0.0)),
+            ("traceidratio", None),
+            ("parentbased_traceidratio", None),
+        ];
+        let sampler = self.choice("OTEL_TRACES_SAMPLER", &known, Some(1.0));
+        match sampler.value {
+            None => Setting { value: argument.value, origin: sampler.origin },
+            Some(value) => {
+                if argument.origin != Origin::Default {
+                    self.warn(ARGUMENT, "not used, because it is for the samplers by ratio alone");
+                }
+                Setting { value, origin: sampler.origin }
+            }
+        }
+    }
+
     pub(super) fn boolean(&mut self, name: &str) -> Setting<bool> {
         self.first(&[name.to_owned()], boolean, false)
     }

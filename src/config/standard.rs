@@ -79,14 +79,6 @@ impl Env<'_> {
                 }
             }
         }
-        for name in ["OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"] {
-            let Some(text) = self.text(name) else { continue };
-            // These two sample everything, which is what happens.
-            let all = ["always_on", "parentbased_always_on"];
-            if name.ends_with("ARG") || !all.contains(&text.value.trim().to_ascii_lowercase().as_str()) {
-                self.warn(name, "not supported: every turn is sent; a collector can sample (tail_sampling)");
-            }
-        }
         const PROPAGATORS: &str = "OTEL_PROPAGATORS";
         let Some(text) = self.text(PROPAGATORS) else { return };
         let names: Vec<String> = text.value.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();

@@ -49,6 +49,22 @@ pub const TABLE: &[Row] = &[
         "`otlp` where an endpoint is named, else `files`",
         "Where the signal goes.",
     ),
+    row(
+        "traces.sampler",
+        "OTEL_TRACES_SAMPLER",
+        Kind::Choice(&[
+            "always_on",
+            "always_off",
+            "traceidratio",
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+        ]),
+        "parentbased_always_on",
+        "Which turns have spans: all, none, or a share. Those that failed always have; logs are never sampled. \
+         `parentbased_` makes no difference: the trace's id decides.",
+    ),
+    row("traces.sampler_arg", "OTEL_TRACES_SAMPLER_ARG", Kind::Text, "1.0", "The share, from 0 to 1."),
     row("*.filter", "FACTLINE_*_FILTER", Kind::Filter, "`filter`", "Which facts the signal is made of."),
     row(
         "files.dir",

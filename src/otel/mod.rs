@@ -3,21 +3,34 @@
 //! The bytes are final: a stored record is one entry of `ScopeLogs.log_records` or `ScopeSpans.spans`, tag and
 //! length included, so that a batch is a header and records one after the other (see [`Header`]).
 
+#[cfg(feature = "sdk")]
+mod durable;
 mod encode;
 mod layer;
 mod message;
 mod open;
 mod points;
+mod ratio;
 mod record;
 mod resource;
+mod sampled;
+#[cfg(feature = "sdk")]
+mod sdk;
 mod sink;
 mod uid;
 mod unseen;
 
+#[cfg(feature = "sdk")]
+pub use durable::{DurableLogs, DurableSpans};
+
 pub use layer::{OtelLayer, only_facts};
 pub use message::Messages;
 pub use open::recover;
+pub use ratio::Ratio;
 pub use resource::{Header, Resource};
+pub use sampled::Sampled;
+#[cfg(feature = "sdk")]
+pub use sdk::{DerivedIds, Spans, TurnSampler, sdk_layer, sdk_layer_with};
 pub use sink::{Accepted, OutboxSink, Signal, Sink};
 pub use unseen::unseen;
 
