@@ -118,6 +118,7 @@ impl Capture {
     };
 
     /// Whether a field of `class` may leave.
+    #[inline]
     pub const fn allows(self, class: Class) -> bool {
         match class {
             Class::Id | Class::Operational => true,
@@ -138,16 +139,19 @@ impl Capture {
     }
 
     /// A value of a fact that is a point in time, as it may leave.
+    #[inline]
     pub(super) fn point<F: Field>(self, field: &F, class: Class) -> Cow<'_, F> {
         self.cleaned(field, class, self.points)
     }
 
     /// A value of what lasts, as it may leave.
+    #[inline]
     pub(super) fn lasting<F: Field>(self, field: &F, class: Class) -> Cow<'_, F> {
         self.cleaned(field, class, self.lasting)
     }
 
     // Nothing is done to what may not leave: it will not.
+    #[inline]
     fn cleaned<F: Field>(self, field: &F, class: Class, limit: u32) -> Cow<'_, F> {
         if !class.is_private() || !self.allows(class) {
             return Cow::Borrowed(field);

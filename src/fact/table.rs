@@ -331,14 +331,29 @@ macro_rules! facts {
             }
 
             impl<'a> Ends for $End<'a> {
+                // Not by `record_all!`, which looks every field up by its name among all that the span has.
+                // The fields are in the order of the table; tracing's macros for events expand to this call.
                 fn end(&self, span: &tracing::Span, end: &End, capture: Capture) {
-                    tracing::record_all!(span,
-                        "factline.end" = end.time,
-                        "factline.end_observed" = (end.observed != 0).then_some(end.observed),
-                        "factline.start" = (end.start != 0).then_some(end.start),
-                        "factline.end_parent" = (end.parent != 0).then_some(end.parent),
-                        $( $end_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$end_field, $end_class), capture.allows($end_class)), )*
-                    );
+                    let Some(metadata) = span.metadata().filter(|_| !span.is_disabled()) else { return };
+                    let known = |value: u64| (value != 0).then_some(value);
+                    let (observed, start, parent) = (known(end.observed), known(end.start), known(end.parent));
+                    $( let $end_field = capture.lasting(&self.$end_field, $end_class); )*
+                    $( let $end_field = $crate::fact::Field::recorded(&*$end_field, capture.allows($end_class)); )*
+                    let nothing = None::<&dyn tracing::Value>;
+                    let values = [
+                        nothing, nothing, nothing, nothing, nothing, nothing, nothing,
+                        $( { let _ = stringify!($key_field); nothing }, )*
+                        $( { let _ = stringify!($start_field); nothing }, )*
+                        Some(&end.time as &dyn tracing::Value),
+                        Some(&observed),
+                        Some(&start),
+                        Some(&parent),
+                        $( Some(&$end_field), )*
+                    ];
+                    let fields = metadata.fields();
+                    if metadata.name() == $span_name && fields.len() == values.len() {
+                        span.record_all(&fields.value_set_all(&values));
+                    }
                 }
             }
 

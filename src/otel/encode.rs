@@ -12,6 +12,7 @@ pub(super) const RESOURCE_ATTRIBUTE: u8 = 0x0a;
 pub(super) const LINK_ATTRIBUTE: u8 = 0x22;
 
 /// Appends a number of variable length.
+#[inline]
 pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -45,80 +46,204 @@ pub(super) fn bytes(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
 }
 
 /// Appends a field of eight bytes.
+#[inline]
 pub(super) fn fixed64(out: &mut Vec<u8>, tag: u8, value: u64) {
-    out.push(tag);
-    out.extend_from_slice(&value.to_le_bytes());
+    let mut field = [tag; 9];
+    field[1..].copy_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&field);
 }
 
 /// Appends a field of four bytes.
+#[inline]
 pub(super) fn fixed32(out: &mut Vec<u8>, tag: u8, value: u32) {
-    out.push(tag);
-    out.extend_from_slice(&value.to_le_bytes());
+    let mut field = [tag; 5];
+    field[1..].copy_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&field);
+}
+
+/// Appends a field of `N` bytes, fewer than 128.
+#[inline]
+pub(super) fn id<const N: usize>(out: &mut Vec<u8>, tag: u8, id: [u8; N]) {
+    out.extend_from_slice(&[tag, N as u8]);
+    out.extend_from_slice(&id);
 }
 
 fn sized(text: usize) -> usize {
     1 + varint_len(text as u64) + text
 }
 
-// Everything of a KeyValue but the value itself: `value` is the size of the encoded AnyValue.
-fn key(out: &mut Vec<u8>, tag: u8, key: &str, value: usize) {
-    out.push(tag);
-    varint(out, (sized(key.len()) + sized(value)) as u64);
-    bytes(out, 0x0a, key.as_bytes());
-    out.push(0x12);
-    varint(out, value as u64);
+/// The key of an attribute, encoded once: `TAG SIZE 0A length key 12`, all that stands before its value.
+///
+/// Copied whole, room for a short value included: a copy of a fixed size is a few instructions, where one of
+/// any size is a call.
+#[derive(Debug)]
+pub(super) struct Key {
+    name: Box<str>,
+    head: [u8; HEAD],
+    len: usize,
 }
 
-/// Appends an attribute that is a text.
+const HEAD: usize = 64;
+/// What stands behind the key where the value is short: its size, its type, and up to ten bytes.
+const SHORT: usize = 12;
+
+impl Key {
+    pub fn new(name: &str) -> Key {
+        let mut whole = vec![0, 0];
+        bytes(&mut whole, 0x0a, name.as_bytes());
+        whole.push(0x12);
+        let mut head = [0; HEAD];
+        // A longer one is encoded each time.
+        let fits = head.get_mut(..whole.len()).filter(|_| name.len() < 0x80 && whole.len() + SHORT <= HEAD);
+        let len = fits.map_or(0, |place| {
+            place.copy_from_slice(&whole);
+            whole.len()
+        });
+        Key { name: name.into(), head, len }
+    }
+
+    /// The key's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length of the key's name in bytes.
+    pub fn name_len(&self) -> usize {
+        self.name.len()
+    }
+
+    /// Appends everything up to a value's last `content` bytes, `kind` being those before. False: it is too
+    /// long, and nothing is done.
+    #[inline]
+    fn quick(&self, out: &mut Vec<u8>, tag: u8, kind: &[u8], content: usize) -> bool {
+        let value = kind.len() + content;
+        let inner = self.len + value - 1;
+        if self.len == 0 || inner >= 0x80 {
+            return false;
+        }
+        let at = out.len();
+        out.extend_from_slice(&self.head);
+        if let Some(head) = out.last_chunk_mut::<HEAD>() {
+            head[0] = tag;
+            head[1] = inner as u8;
+            if let Some((size, rest)) = head.get_mut(self.len..).and_then(|behind| behind.split_first_mut()) {
+                *size = value as u8;
+                rest.iter_mut().zip(kind).for_each(|(place, byte)| *place = *byte);
+            }
+        }
+        out.truncate(at + self.len + 1 + kind.len());
+        true
+    }
+
+    // The same for an attribute of any size: `value` is the size of the encoded AnyValue.
+    fn begin(&self, out: &mut Vec<u8>, tag: u8, value: usize) {
+        out.push(tag);
+        varint(out, (sized(self.name.len()) + sized(value)) as u64);
+        bytes(out, 0x0a, self.name.as_bytes());
+        out.push(0x12);
+        varint(out, value as u64);
+    }
+
+    /// Appends an attribute that is a text.
+    #[inline]
+    pub fn text(&self, out: &mut Vec<u8>, tag: u8, value: &str) {
+        self.ascii(out, tag, value.as_bytes());
+    }
+
+    #[inline]
+    fn ascii(&self, out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+        if value.len() < 0x80 && self.quick(out, tag, &[0x0a, value.len() as u8], value.len()) {
+            out.extend_from_slice(value);
+        } else {
+            self.begin(out, tag, sized(value.len()));
+            bytes(out, 0x0a, value);
+        }
+    }
+
+    /// Appends an attribute that is a text of 16 hexadecimal digits.
+    pub fn hex(&self, out: &mut Vec<u8>, tag: u8, value: u64) {
+        // Every half byte in a byte of its own, the highest first, then all of them made digits at once.
+        let mut halves = u128::from(value);
+        halves = (halves | halves << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+        halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+        halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+        halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+        let ones = 0x0101_0101_0101_0101_0101_0101_0101_0101;
+        let letters = (halves + 6 * ones) >> 4 & ones;
+        let digits = halves + u128::from(b'0') * ones + letters * u128::from(b'a' - b'9' - 1);
+        self.ascii(out, tag, &digits.to_be_bytes());
+    }
+
+    /// Appends an attribute that is true or false.
+    #[inline]
+    pub fn flag(&self, out: &mut Vec<u8>, tag: u8, value: bool) {
+        self.short(out, tag, [0x10, u8::from(value)]);
+    }
+
+    /// Appends an attribute that is a whole number.
+    #[inline]
+    pub fn signed(&self, out: &mut Vec<u8>, tag: u8, value: i64) {
+        if (0..0x80).contains(&value) {
+            return self.short(out, tag, [0x18, value as u8]);
+        }
+        let len = varint_len(value as u64);
+        if self.quick(out, tag, &[0x18], len) {
+            varint(out, value as u64);
+        } else {
+            self.begin(out, tag, 1 + len);
+            out.push(0x18);
+            varint(out, value as u64);
+        }
+    }
+
+    /// Appends an attribute that is a number without sign: decimal text where OTLP has no such number.
+    #[inline]
+    pub fn unsigned(&self, out: &mut Vec<u8>, tag: u8, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.signed(out, tag, value),
+            Err(_) => self.text(out, tag, &value.to_string()),
+        }
+    }
+
+    /// Appends an attribute that is a floating-point number.
+    #[inline]
+    pub fn number(&self, out: &mut Vec<u8>, tag: u8, value: f64) {
+        let mut all = [0x21; 9];
+        all[1..].copy_from_slice(&value.to_bits().to_le_bytes());
+        self.short(out, tag, all);
+    }
+
+    #[inline]
+    fn short<const N: usize>(&self, out: &mut Vec<u8>, tag: u8, value: [u8; N]) {
+        if !self.quick(out, tag, &value, 0) {
+            self.begin(out, tag, N);
+            out.extend_from_slice(&value);
+        }
+    }
+
+    /// Appends an attribute that is a list of texts.
+    pub fn list(&self, out: &mut Vec<u8>, tag: u8, values: &[String]) {
+        let elements: usize = values.iter().map(|value| sized(sized(value.len()))).sum();
+        self.begin(out, tag, sized(elements));
+        out.push(0x2a);
+        varint(out, elements as u64);
+        for value in values {
+            out.push(0x0a);
+            varint(out, sized(value.len()) as u64);
+            bytes(out, 0x0a, value.as_bytes());
+        }
+    }
+}
+
+/// Appends an attribute that is a text, with a key that is not worth keeping.
 pub(super) fn text(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
-    key(out, tag, name, sized(value.len()));
-    bytes(out, 0x0a, value.as_bytes());
+    Key::new(name).text(out, tag, value);
 }
 
 /// Appends an attribute whose value, an `AnyValue`, is encoded already.
 pub(super) fn any(out: &mut Vec<u8>, tag: u8, name: &str, value: &[u8]) {
-    key(out, tag, name, value.len());
+    Key::new(name).begin(out, tag, value.len());
     out.extend_from_slice(value);
-}
-
-/// Appends an attribute that is true or false.
-pub(super) fn flag(out: &mut Vec<u8>, tag: u8, name: &str, value: bool) {
-    key(out, tag, name, 2);
-    out.extend_from_slice(&[0x10, u8::from(value)]);
-}
-
-/// Appends an attribute that is a whole number.
-pub(super) fn signed(out: &mut Vec<u8>, tag: u8, name: &str, value: i64) {
-    key(out, tag, name, 1 + varint_len(value as u64));
-    out.push(0x18);
-    varint(out, value as u64);
-}
-
-/// Appends an attribute that is a number without sign: decimal text where OTLP has no such number.
-pub(super) fn unsigned(out: &mut Vec<u8>, tag: u8, name: &str, value: u64) {
-    match i64::try_from(value) {
-        Ok(value) => signed(out, tag, name, value),
-        Err(_) => text(out, tag, name, &value.to_string()),
-    }
-}
-
-/// Appends an attribute that is a floating-point number.
-pub(super) fn number(out: &mut Vec<u8>, tag: u8, name: &str, value: f64) {
-    key(out, tag, name, 9);
-    fixed64(out, 0x21, value.to_bits());
-}
-
-/// Appends an attribute that is a list of texts.
-pub(super) fn list(out: &mut Vec<u8>, tag: u8, name: &str, values: &[String]) {
-    let elements: usize = values.iter().map(|value| sized(sized(value.len()))).sum();
-    key(out, tag, name, sized(elements));
-    out.push(0x2a);
-    varint(out, elements as u64);
-    for value in values {
-        out.push(0x0a);
-        varint(out, sized(value.len()) as u64);
-        bytes(out, 0x0a, value.as_bytes());
-    }
 }
 
 /// Copies attributes written with any tag, giving them another.
@@ -143,11 +268,16 @@ pub(super) fn begin_record(out: &mut Vec<u8>) {
 pub(super) fn complete_record(out: &mut [u8]) -> &[u8] {
     let length = (out.len() - PREFIX) as u64;
     let start = PREFIX - 1 - varint_len(length);
-    let mut prefix = Vec::with_capacity(PREFIX);
-    prefix.push(0x12);
-    varint(&mut prefix, length);
     if let Some(place) = out.get_mut(start..PREFIX) {
-        place.copy_from_slice(&prefix);
+        let mut left = length;
+        for byte in place.iter_mut().skip(1) {
+            *byte = left as u8 | 0x80;
+            left >>= 7;
+        }
+        place[0] = 0x12;
+        if let Some(last) = place.last_mut() {
+            *last &= 0x7f;
+        }
     }
     out.get(start..).unwrap_or_default()
 }
@@ -163,13 +293,14 @@ mod tests {
     fn every_attribute_decodes_to_what_was_written() {
         let mut out = Vec::new();
         begin_record(&mut out);
-        text(&mut out, LOG_ATTRIBUTE, "text", "Grüße");
-        flag(&mut out, LOG_ATTRIBUTE, "flag", true);
-        signed(&mut out, LOG_ATTRIBUTE, "signed", -5);
-        unsigned(&mut out, LOG_ATTRIBUTE, "unsigned", 5);
-        unsigned(&mut out, LOG_ATTRIBUTE, "large", u64::MAX);
-        number(&mut out, LOG_ATTRIBUTE, "number", 1.5);
-        list(&mut out, LOG_ATTRIBUTE, "list", &["a".into(), String::new(), "c".repeat(300)]);
+        Key::new("text").text(&mut out, LOG_ATTRIBUTE, "Grüße");
+        Key::new("flag").flag(&mut out, LOG_ATTRIBUTE, true);
+        Key::new("signed").signed(&mut out, LOG_ATTRIBUTE, -5);
+        Key::new("unsigned").unsigned(&mut out, LOG_ATTRIBUTE, 5);
+        Key::new("large").unsigned(&mut out, LOG_ATTRIBUTE, u64::MAX);
+        Key::new("number").number(&mut out, LOG_ATTRIBUTE, 1.5);
+        Key::new("hex").hex(&mut out, LOG_ATTRIBUTE, 0x0123_4567_89ab_cdef);
+        Key::new("list").list(&mut out, LOG_ATTRIBUTE, &["a".into(), String::new(), "c".repeat(300)]);
         let record = complete_record(&mut out).to_vec();
         let scope = ScopeLogs::decode(&record[..]).unwrap();
         let attributes = &scope.log_records[0].attributes;
@@ -182,6 +313,25 @@ mod tests {
         assert_eq!(value("unsigned"), Value::IntValue(5));
         assert_eq!(value("large"), Value::StringValue(u64::MAX.to_string()));
         assert_eq!(value("number"), Value::DoubleValue(1.5));
+        assert_eq!(value("hex"), Value::StringValue("0123456789abcdef".into()));
+        let long = "k".repeat(100);
+        for (name, length) in
+            [("short", 127), ("short", 128), (&long, 3), (&long, 300), (&"k".repeat(200), 1)]
+        {
+            let mut out = Vec::new();
+            begin_record(&mut out);
+            text(&mut out, LOG_ATTRIBUTE, name, &"v".repeat(length));
+            Key::new(name).signed(&mut out, LOG_ATTRIBUTE, i64::MIN);
+            Key::new(name).number(&mut out, LOG_ATTRIBUTE, -0.5);
+            let decoded = ScopeLogs::decode(complete_record(&mut out)).unwrap();
+            let values =
+                [Value::StringValue("v".repeat(length)), Value::IntValue(i64::MIN), Value::DoubleValue(-0.5)];
+            for (attribute, expected) in decoded.log_records[0].attributes.iter().zip(values) {
+                assert_eq!(attribute.key, name);
+                assert_eq!(attribute.value.clone().unwrap().value, Some(expected));
+            }
+            assert_eq!(decoded.log_records[0].attributes.len(), 3);
+        }
         let Value::ArrayValue(list) = value("list") else { panic!("no list") };
         let texts: Vec<_> = list.values.into_iter().map(|v| v.value.unwrap()).collect();
         assert_eq!(texts[1], Value::StringValue(String::new()));
@@ -192,7 +342,7 @@ mod tests {
     fn attributes_move_from_spans_to_logs_unchanged() {
         let mut span = Vec::new();
         text(&mut span, SPAN_ATTRIBUTE, "a", "b");
-        signed(&mut span, SPAN_ATTRIBUTE, "c", 300);
+        Key::new("c").signed(&mut span, SPAN_ATTRIBUTE, 300);
         let mut log = Vec::new();
         retag(&mut log, &span, LOG_ATTRIBUTE);
         let log = LogRecord::decode(&log[..]).unwrap();

@@ -12,7 +12,8 @@ use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::encode::{LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::encode::{self, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::known::known;
 use super::message::Messages;
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::points::Points;
@@ -21,7 +22,7 @@ use super::resource::{Header, Resource};
 use super::sink::{Accepted, Only, Signal, Sink};
 use super::uid::{Equal, uid};
 use crate::fact::vocabulary::{ConnectionStart, Fact};
-use crate::fact::{Entry, Starts, entry, span_start};
+use crate::fact::{Starts, span_start};
 
 /// Writes facts as OTLP log records and spans to a [`Sink`].
 ///
@@ -33,19 +34,22 @@ pub struct OtelLayer {
     /// What it writes, where that is not everything.
     only: Option<Signal>,
     resource: Mutex<Resource>,
-    equal: Mutex<Equal>,
+    equal: Equal,
     pool: Mutex<Vec<Vec<u8>>>,
     messages: Messages,
     points: Option<Points>,
 }
 
-/// What each layer has open of a span.
-#[derive(Default)]
-struct Open(Vec<(u64, OpenSpan)>);
+/// What each layer has open of a span; mostly there is one, for which a list would cost an allocation.
+struct Open {
+    first: (u64, OpenSpan),
+    others: Vec<(u64, OpenSpan)>,
+}
 
 impl Open {
     fn of(&mut self, layer: u64) -> Option<&mut OpenSpan> {
-        let own = self.0.iter_mut().find(|(id, _)| *id == layer).map(|(_, open)| open);
+        let mut all = std::iter::once(&mut self.first).chain(&mut self.others);
+        let own = all.find(|(id, _)| *id == layer).map(|(_, open)| open);
         own.filter(|open| !open.ended)
     }
 }
@@ -81,7 +85,7 @@ impl OtelLayer {
             sink: Box::new(sink),
             only: None,
             resource: Mutex::new(resource),
-            equal: Mutex::new(Equal::default()),
+            equal: Equal::default(),
             pool: Mutex::new(Vec::new()),
             messages: Messages::default(),
             points: None,
@@ -107,17 +111,9 @@ impl OtelLayer {
         OtelLayer { only: Some(signal), ..Self::new(Only(signal, sink), resource) }
     }
 
-    fn entry(metadata: &Metadata<'_>) -> Option<&'static Entry> {
-        if !metadata.target().starts_with("factline::") {
-            return None;
-        }
-        entry(metadata.name()).filter(|entry| entry.exported && entry.target == metadata.target())
-    }
-
     fn uid(&self, event: &str, ids: u64, time: u64) -> u64 {
         let first = uid(event, ids, time, 0);
-        let mut equal = self.equal.lock().unwrap_or_else(PoisonError::into_inner);
-        match equal.occurrence(first) {
+        match self.equal.occurrence(first) {
             0 => first,
             occurrence => uid(event, ids, time, occurrence),
         }
@@ -165,79 +161,64 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let Some(entry) = Self::entry(metadata) else { return };
-        BUFFERS.with_borrow_mut(|[attributes, record, _]| {
-            attributes.clear();
-            let mut visited = Visited::new(entry, LOG_ATTRIBUTE, attributes);
+        let Some(known) = known(metadata) else { return };
+        let entry = known.entry;
+        BUFFERS.with_borrow_mut(|[record, ..]| {
+            encode::begin_record(record);
+            let begun = record.len();
+            let mut visited = Visited::new(known, LOG_ATTRIBUTE, record);
             visited.messages = self.messages;
             event.record(&mut visited);
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
-            let place = (visited.trace != 0).then_some((visited.trace, visited.span));
-            let content = visited.content;
-            if let (Some(points), Some(place)) = (&self.points, place)
-                && *metadata.level() <= Level::INFO
-            {
-                points.add(place, entry.name, time, attributes);
+            let (content, place) = (visited.content, (visited.trace, visited.span));
+            if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
+                points.add(place, entry.name, time, record.get(begun..).unwrap_or_default());
             }
-            let log = Log {
-                event: entry.name,
-                time,
-                observed,
-                severity: severity(*metadata.level()),
-                attributes: [attributes, &[]],
-                uid: self.uid(entry.name, ids, time),
-            };
-            let written = log.write(place, self.messages, record);
-            self.sink.accept(Accepted {
-                begin: None,
-                end: None,
-                content,
-                records: &[(Signal::Logs, time, written)],
-            });
+            let severity = severity(*metadata.level());
+            let log =
+                Log { event: entry.name, time, observed, severity, uid: self.uid(entry.name, ids, time) };
+            let written = log.complete(place, record);
+            let records = &[(Signal::Logs, time, written)];
+            self.sink.accept(Accepted { begin: None, end: None, content, records });
         });
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let Some(entry) = Self::entry(attributes.metadata()) else { return };
+        let Some(known) = known(attributes.metadata()) else { return };
+        let entry = known.entry;
         if entry.name == ConnectionStart::ENTRY.name
             && let Some((_, Fact::ConnectionStart(start))) = span_start(attributes)
         {
             self.learn(&start);
         }
         let mut buffer = self.buffer();
-        let mut visited = Visited::new(entry, SPAN_ATTRIBUTE, &mut buffer);
+        let mut visited = Visited::new(known, SPAN_ATTRIBUTE, &mut buffer);
         visited.messages = self.messages;
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
-        let open = OpenSpan::new(entry, self.only, visited);
+        let open = OpenSpan::new(known, self.only, visited);
         if let Some(points) = &self.points {
             points.open((open.trace, open.span));
         }
-        let content = open.content;
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
+            let content = open.content;
             let Some(event) = entry.lasting.as_ref().and_then(|lasting| lasting.start_event) else {
                 return self.sink.accept(Accepted { begin, end: None, content, records: &[] });
             };
-            let log = Log {
-                event,
-                time: open.time,
-                observed,
-                severity: severity(entry.level),
-                attributes: [open.attributes.get(..started).unwrap_or_default(), &[]],
-                uid: self.uid(event, open.ids, open.time),
-            };
-            let written = open.log(&log, record);
-            let records = &[(Signal::Logs, open.time, written)];
+            let uid = self.uid(event, open.ids, open.time);
+            let log = Log { event, time: open.time, observed, severity: severity(entry.level), uid };
+            let said = [open.attributes.get(..started).unwrap_or_default(), &[]];
+            let records = &[(Signal::Logs, open.time, open.log(&log, said, record))];
             self.sink.accept(Accepted { begin, end: None, content, records });
         });
         if let Some(span) = context.span(id) {
             let mut extensions = span.extensions_mut();
             match extensions.get_mut::<Open>() {
-                Some(others) => others.0.push((self.id, open)),
-                None => extensions.insert(Open(vec![(self.id, open)])),
+                Some(open_by) => open_by.others.push((self.id, open)),
+                None => extensions.insert(Open { first: (self.id, open), others: Vec::new() }),
             }
         }
     }
@@ -248,16 +229,16 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let Some(open) = extensions.get_mut::<Open>().and_then(|open| open.of(self.id)) else { return };
         BUFFERS.with_borrow_mut(|[attributes, record, log]| {
             attributes.clear();
-            let mut visited = Visited::new(open.entry, SPAN_ATTRIBUTE, attributes);
+            let mut visited = Visited::new(open.known, SPAN_ATTRIBUTE, attributes);
             values.record(&mut visited);
             let Some(time) = visited.end else { return };
-            let (observed, start, parent, failed, content) =
-                (visited.end_observed, visited.start, visited.end_parent, visited.failed, visited.content);
-            let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+            let (observed, start, parent, failed) =
+                (visited.end_observed, visited.start, visited.end_parent, visited.failed);
+            open.content |= visited.content;
+            let event = open.lasting().and_then(|lasting| lasting.end_event);
             let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
-            let points = self.points_of(open);
-            let points = &points;
-            let end = Ending { time, observed, start, parent, failed, attributes, content, points, uid };
+            let points = &self.points_of(open);
+            let end = Ending { time, observed, start, parent, failed, attributes, points, uid };
             self.end(open, &end, record, log);
         });
     }
@@ -271,8 +252,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let attributes = open.unobserved();
         let time = now.max(open.time);
         let uid = uid("end", open.ids, time, 0);
-        let points = self.points_of(open);
-        let end = Ending { points: &points, ..Ending::unobserved(time, now, &attributes, uid) };
+        let points = &self.points_of(open);
+        let end = Ending { points, ..Ending::unobserved(time, now, &attributes, uid) };
         BUFFERS.with_borrow_mut(|[_, record, log]| self.end(open, &end, record, log));
     }
 }

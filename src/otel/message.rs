@@ -166,7 +166,7 @@ mod tests {
         let mut span = Vec::new();
         encode::text(&mut span, encode::SPAN_ATTRIBUTE, "before", "x");
         encode::text(&mut span, encode::SPAN_ATTRIBUTE, "gen_ai.input.messages", &json.to_string());
-        encode::signed(&mut span, encode::SPAN_ATTRIBUTE, "after", 300);
+        encode::Key::new("after").signed(&mut span, encode::SPAN_ATTRIBUTE, 300);
         let log = |messages| {
             let mut out = Vec::new();
             from_span(&mut out, &span, messages);
@@ -183,7 +183,7 @@ mod tests {
         only(&mut kept, &span, |key| !is_message(key));
         let mut expected = Vec::new();
         encode::text(&mut expected, encode::SPAN_ATTRIBUTE, "before", "x");
-        encode::signed(&mut expected, encode::SPAN_ATTRIBUTE, "after", 300);
+        encode::Key::new("after").signed(&mut expected, encode::SPAN_ATTRIBUTE, 300);
         assert_eq!(kept, expected);
     }
 }

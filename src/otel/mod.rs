@@ -6,6 +6,7 @@
 #[cfg(feature = "sdk")]
 mod durable;
 mod encode;
+mod known;
 mod layer;
 mod message;
 mod open;

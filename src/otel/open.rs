@@ -1,16 +1,19 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
-use super::encode::{self, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use std::sync::LazyLock;
+
+use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
+use super::known::{Known, named};
 use super::message::{self, Messages};
-use super::record::{Visited, shown_key};
+use super::record::Visited;
 use super::sink::{Accepted, Signal};
-use crate::fact::{Capture, Entry, Link, entry};
+use crate::fact::{Capture, Lasting, Link};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 
 /// A span that began and has not ended.
 #[derive(Debug)]
 pub(super) struct OpenSpan {
-    pub entry: &'static Entry,
+    pub known: &'static Known,
     /// What is written of it, where that is not everything.
     pub only: Option<Signal>,
     pub trace: u128,
@@ -25,7 +28,7 @@ pub(super) struct OpenSpan {
     pub attributes: Vec<u8>,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
-    /// Whether there is content or environment in `attributes`.
+    /// Whether there is content or environment in it.
     pub content: bool,
     messages: Messages,
     pub ended: bool,
@@ -43,8 +46,6 @@ pub(super) struct Ending<'b> {
     pub failed: bool,
     /// Attributes of the end, tagged as a span's.
     pub attributes: &'b [u8],
-    /// Whether there is content or environment in them.
-    pub content: bool,
     /// What happened in it, as fields of a span.
     pub points: &'b [u8],
     pub uid: u64,
@@ -53,25 +54,17 @@ pub(super) struct Ending<'b> {
 impl<'b> Ending<'b> {
     /// Nobody saw it end.
     pub fn unobserved(time: u64, observed: u64, attributes: &'b [u8], uid: u64) -> Self {
-        let (start, parent, failed, content) = (0, 0, false, false);
-        Ending { time, observed, start, parent, failed, attributes, content, points: &[], uid }
+        Ending { time, observed, start: 0, parent: 0, failed: false, attributes, points: &[], uid }
     }
 }
 
 impl OpenSpan {
-    pub fn new(entry: &'static Entry, only: Option<Signal>, visited: Visited<'_>) -> Self {
-        let lasting = entry.lasting.as_ref();
+    pub fn new(known: &'static Known, only: Option<Signal>, mut visited: Visited<'_>) -> Self {
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
-        for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
-            encode::text(visited.out, SPAN_ATTRIBUTE, key, value);
-        }
-        let shown = lasting.map_or(entry.name, |lasting| lasting.shown);
-        let name = match shown_key(shown) {
-            Some(key) => shown.replace(&format!("{{{key}}}"), &visited.shown).trim_end().to_owned(),
-            None => shown.to_owned(),
-        };
+        visited.out.extend_from_slice(&known.constant);
+        let name = visited.take_name();
         OpenSpan {
-            entry,
+            known,
             only,
             trace: visited.trace,
             span: visited.span,
@@ -87,6 +80,11 @@ impl OpenSpan {
             messages: visited.messages,
             ended: false,
         }
+    }
+
+    /// What the table says of it.
+    pub fn lasting(&self) -> Option<&'static Lasting> {
+        self.known.entry.lasting.as_ref()
     }
 
     /// Names it among everything that lasts. Layers of one signal each have the same span open, each its own.
@@ -107,14 +105,14 @@ impl OpenSpan {
     /// Writes the finished span as an OTLP `Span` into `out`.
     pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
         encode::begin_record(out);
-        encode::bytes(out, 0x0a, &self.trace.to_be_bytes());
-        encode::bytes(out, 0x12, &self.span.to_be_bytes());
+        encode::id(out, 0x0a, self.trace.to_be_bytes());
+        encode::id(out, 0x12, self.span.to_be_bytes());
         let parent = if end.parent != 0 { end.parent } else { self.parent };
         if parent != 0 {
-            encode::bytes(out, 0x22, &parent.to_be_bytes());
+            encode::id(out, 0x22, parent.to_be_bytes());
         }
         encode::bytes(out, 0x2a, self.name.as_bytes());
-        let kind = self.entry.lasting.as_ref().map_or(1, |lasting| lasting.kind);
+        let kind = self.lasting().map_or(1, |lasting| lasting.kind);
         out.extend_from_slice(&[0x30, kind]);
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
@@ -128,8 +126,8 @@ impl OpenSpan {
         out.extend_from_slice(end.points);
         for link in &self.links {
             let mut inner = Vec::with_capacity(96);
-            encode::bytes(&mut inner, 0x0a, &link.trace.to_be_bytes());
-            encode::bytes(&mut inner, 0x12, &link.span.to_be_bytes());
+            encode::id(&mut inner, 0x0a, link.trace.to_be_bytes());
+            encode::id(&mut inner, 0x12, link.span.to_be_bytes());
             encode::text(&mut inner, LINK_ATTRIBUTE, "codex.link.relation", link.relation.as_str());
             encode::fixed32(&mut inner, 0x35, 0x101);
             encode::bytes(out, 0x6a, &inner);
@@ -143,17 +141,21 @@ impl OpenSpan {
         encode::complete_record(out)
     }
 
-    /// Writes a log record about the span into `out`.
-    pub fn log<'o>(&self, log: &Log<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
-        log.write(Some((self.trace, self.span)), self.messages, out)
+    /// Writes a log record about the span into `out`; `said` are attributes of the span.
+    pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Vec<u8>) -> &'o [u8] {
+        encode::begin_record(out);
+        said.into_iter().for_each(|attributes| match self.content {
+            true => message::from_span(out, attributes, self.messages),
+            false => encode::retag(out, attributes, LOG_ATTRIBUTE),
+        });
+        log.complete((self.trace, self.span), out)
     }
 
     /// What is stored so that it can be finished after a crash.
     ///
     /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
     /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where
-    /// messages go), then as u32 length and bytes: name, links as text, and attributes; last the length of the repeated
-    /// ones (u32).
+    /// messages go), then as u32 length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
         out.push(match self.only {
@@ -162,8 +164,8 @@ impl OpenSpan {
             Some(Signal::Logs) => 2,
             Some(Signal::Traces) => 3,
         });
-        out.push(self.entry.name.len() as u8);
-        out.extend_from_slice(self.entry.name.as_bytes());
+        out.push(self.known.entry.name.len() as u8);
+        out.extend_from_slice(self.known.entry.name.as_bytes());
         out.extend_from_slice(&self.trace.to_le_bytes());
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -191,8 +193,8 @@ impl OpenSpan {
             _ => return None,
         };
         let length = usize::from(*rest.take(1)?.first()?);
-        let entry = entry(std::str::from_utf8(rest.take(length)?).ok()?)?;
-        entry.lasting.as_ref()?;
+        let known = named(std::str::from_utf8(rest.take(length)?).ok()?)?;
+        known.entry.lasting.as_ref()?;
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
         let flags = *rest.take(1)?.first()?;
@@ -201,7 +203,7 @@ impl OpenSpan {
         let attributes = rest.sized()?.to_vec();
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
-            entry,
+            known,
             only,
             trace,
             span,
@@ -224,68 +226,53 @@ impl OpenSpan {
         if !self.content {
             return;
         }
-        let fields = self.entry.fields;
+        let fields = self.known.entry.fields;
         let class = |key: &str| fields.iter().find(|field| field.key == key).map(|field| field.class);
         let mut kept = Vec::new();
-        message::only(&mut kept, &self.attributes, |key| {
-            class(key).is_none_or(|class| capture.allows(class))
-        });
+        message::only(&mut kept, &self.attributes, |key| class(key).is_none_or(|it| capture.allows(it)));
         self.attributes = kept;
-        self.content = capture != Capture::NONE;
+        self.content = !capture.is_none();
     }
 
     /// Attributes that say nobody saw it end.
     pub fn unobserved(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let fields = self.entry.lasting.as_ref().map_or(&[][..], |lasting| lasting.end_fields);
+        let fields = self.lasting().map_or(&[][..], |lasting| lasting.end_fields);
         if let Some(status) = fields.first() {
             let observed = fields.iter().find(|field| field.name == "end_observed");
             let value = if observed.is_some() { "interrupted" } else { "unobserved" };
             encode::text(&mut out, SPAN_ATTRIBUTE, status.key, value);
             if let Some(field) = observed {
-                encode::flag(&mut out, SPAN_ATTRIBUTE, field.key, false);
+                AttributeKey::new(field.key).flag(&mut out, SPAN_ATTRIBUTE, false);
             }
         }
         out
     }
 }
 
-/// A log record in the making.
+/// What a log record says besides its attributes.
 #[derive(Debug)]
-pub(super) struct Log<'b> {
+pub(super) struct Log {
     pub event: &'static str,
     pub time: u64,
     pub observed: u64,
     pub severity: u8,
-    /// Attributes with any tag, in groups.
-    pub attributes: [&'b [u8]; 2],
     pub uid: u64,
 }
 
-impl Log<'_> {
-    /// Writes an OTLP `LogRecord` into `out`.
-    pub fn write<'o>(
-        &self,
-        place: Option<(u128, u64)>,
-        messages: Messages,
-        out: &'o mut Vec<u8>,
-    ) -> &'o [u8] {
-        encode::begin_record(out);
+static UID: LazyLock<AttributeKey> = LazyLock::new(|| AttributeKey::new("log.record.uid"));
+
+impl Log {
+    /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
+    pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
+        UID.hex(out, LOG_ATTRIBUTE, self.uid);
         encode::fixed64(out, 0x09, self.time);
         out.extend_from_slice(&[0x10, self.severity]);
-        for group in self.attributes {
-            if group.first() == Some(&LOG_ATTRIBUTE) {
-                out.extend_from_slice(group);
-            } else {
-                message::from_span(out, group, messages);
-            }
-        }
-        encode::text(out, LOG_ATTRIBUTE, "log.record.uid", &format!("{:016x}", self.uid));
-        if let Some((trace, span)) = place {
+        if trace != 0 {
             encode::fixed32(out, 0x45, 1);
-            encode::bytes(out, 0x4a, &trace.to_be_bytes());
+            encode::id(out, 0x4a, trace.to_be_bytes());
             if span != 0 {
-                encode::bytes(out, 0x52, &span.to_be_bytes());
+                encode::id(out, 0x52, span.to_be_bytes());
             }
         }
         encode::fixed64(out, 0x59, self.observed);
@@ -348,9 +335,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) 
                 .records
                 .iter()
                 .flat_map(|(signal, time_ns, payload)| {
-                    let content = accepted.content;
-                    let record =
-                        move |queue: &Queue| Record { queue: *queue, time_ns: *time_ns, content, payload };
+                    let (time_ns, content) = (*time_ns, accepted.content);
+                    let record = move |queue: &Queue| Record { queue: *queue, time_ns, content, payload };
                     queues(signal).iter().map(record)
                 })
                 .collect();
@@ -368,11 +354,11 @@ pub(super) fn with_records<R>(
     log_buffer: &mut Vec<u8>,
     hand_over: impl FnOnce(Accepted<'_>) -> R,
 ) -> R {
-    let content = open.content || end.content;
     let span = open.finish(end, span_buffer);
-    let event = open.entry.lasting.as_ref().and_then(|lasting| lasting.end_event);
+    let event = open.lasting().and_then(|lasting| lasting.end_event);
     let Some(event) = event else {
         let records = [(Signal::Traces, end.time, span)];
+        let content = open.content;
         return hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records });
     };
     let log = Log {
@@ -380,10 +366,9 @@ pub(super) fn with_records<R>(
         time: end.time,
         observed: end.observed,
         severity: if end.failed { 13 } else { 9 },
-        attributes: [open.keys(), end.attributes],
         uid: end.uid,
     };
-    let log = open.log(&log, log_buffer);
+    let log = open.log(&log, [open.keys(), end.attributes], log_buffer);
     let records = [(Signal::Logs, end.time, log), (Signal::Traces, end.time, span)];
-    hand_over(Accepted { begin: None, end: Some(open.key()), content, records: &records })
+    hand_over(Accepted { begin: None, end: Some(open.key()), content: open.content, records: &records })
 }

@@ -5,31 +5,29 @@ use std::fmt;
 use tracing::field::{Field, Visit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::encode::{self, LOG_ATTRIBUTE};
+use super::encode::LOG_ATTRIBUTE;
+use super::known::{Attribute, Known};
 use super::message::{self, Messages};
-use crate::fact::{Class, ENVELOPE, Entry, FieldInfo, Link, Shape, parse_links};
-
-/// Fields that a span has between those of its start and those of its end.
-const ENDING: usize = 4;
+use crate::fact::{ENVELOPE, Entry, Link, parse_links};
 
 /// What a fact's fields say, once visited.
 pub(super) struct Visited<'b> {
-    entry: &'static Entry,
+    known: &'static Known,
     tag: u8,
     /// The attributes, each with its tag.
     pub out: &'b mut Vec<u8>,
     /// Where in `out` the fields begin that the record at the end does not repeat.
     pub keys_end: Option<usize>,
-    /// The value that the span's name shows.
-    pub shown: String,
-    /// A hash of every identifier.
-    pub ids: u64,
-    /// Whether there is an `error.type`.
-    pub failed: bool,
+    /// The span's name, if it shows a value that was there.
+    name: String,
     /// Whether there is content or environment in it.
     pub content: bool,
     /// Where messages go.
     pub messages: Messages,
+    /// A hash of every identifier.
+    pub ids: u64,
+    /// Whether there is an `error.type`.
+    pub failed: bool,
     pub time: u64,
     pub observed: u64,
     pub trace: u128,
@@ -45,23 +43,23 @@ pub(super) struct Visited<'b> {
 
 enum Place {
     Envelope(usize),
-    Attribute(&'static FieldInfo),
+    Attribute(&'static Attribute),
     End(usize),
     Unknown,
 }
 
 impl<'b> Visited<'b> {
-    pub fn new(entry: &'static Entry, tag: u8, out: &'b mut Vec<u8>) -> Self {
+    pub fn new(known: &'static Known, tag: u8, out: &'b mut Vec<u8>) -> Self {
         Visited {
-            entry,
+            known,
             tag,
             out,
             keys_end: None,
-            shown: String::new(),
-            ids: 0,
-            failed: false,
+            name: String::new(),
             content: false,
             messages: Messages::default(),
+            ids: 0,
+            failed: false,
             time: 0,
             observed: 0,
             trace: 0,
@@ -77,32 +75,37 @@ impl<'b> Visited<'b> {
     }
 
     // Every callsite of an entry declares its fields in the order of the table.
+    #[inline]
     fn place(&mut self, field: &Field) -> Place {
         let index = field.index();
         let Some(at) = index.checked_sub(ENVELOPE.len()) else { return Place::Envelope(index) };
-        let fields = self.entry.fields;
-        if let Some(info) = fields.get(at) {
-            if let Some(lasting) = &self.entry.lasting
-                && at >= lasting.keys
-                && self.keys_end.is_none()
-            {
-                self.keys_end = Some(self.out.len());
+        match self.known.attributes.get(at) {
+            Some(Some(attribute)) => {
+                if attribute.is_behind_keys && self.keys_end.is_none() {
+                    self.keys_end = Some(self.out.len());
+                }
+                self.content |= attribute.is_content;
+                Place::Attribute(attribute)
             }
-            return Place::Attribute(info);
-        }
-        let at = at - fields.len();
-        if at < ENDING {
-            return Place::End(at);
-        }
-        match self.entry.lasting.as_ref().and_then(|lasting| lasting.end_fields.get(at - ENDING)) {
-            Some(info) => Place::Attribute(info),
+            Some(None) => Place::End(at - self.known.entry.fields.len()),
             None => Place::Unknown,
         }
     }
 
-    fn identify(&mut self, info: &FieldInfo, value: &[u8]) {
-        if info.class == Class::Id {
-            self.ids = xxh3_64_with_seed(value, self.ids ^ info.key.len() as u64);
+    /// The span's name.
+    pub fn take_name(&mut self) -> String {
+        let Entry { name, lasting, .. } = self.known.entry;
+        match self.known.shown {
+            "" => lasting.as_ref().map_or(*name, |lasting| lasting.shown).to_owned(),
+            before if self.name.is_empty() => before.trim_end().to_owned(),
+            _ => std::mem::take(&mut self.name),
+        }
+    }
+
+    #[inline]
+    fn identify(&mut self, attribute: &Attribute, value: &[u8]) {
+        if attribute.is_id {
+            self.ids = xxh3_64_with_seed(value, self.ids ^ attribute.key.name_len() as u64);
         }
     }
 }
@@ -118,9 +121,9 @@ impl Visit for Visited<'_> {
             Place::End(1) => self.end_observed = value,
             Place::End(2) => self.start = value,
             Place::End(3) => self.end_parent = value,
-            Place::Attribute(info) => {
-                self.identify(info, &value.to_le_bytes());
-                encode::unsigned(self.out, self.tag, info.key, value);
+            Place::Attribute(attribute) => {
+                self.identify(attribute, &value.to_le_bytes());
+                attribute.key.unsigned(self.out, self.tag, value);
             }
             _ => {}
         }
@@ -133,56 +136,47 @@ impl Visit for Visited<'_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        if let Place::Attribute(info) = self.place(field) {
-            encode::signed(self.out, self.tag, info.key, value);
+        if let Place::Attribute(attribute) = self.place(field) {
+            attribute.key.signed(self.out, self.tag, value);
         }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if let Place::Attribute(info) = self.place(field) {
-            encode::number(self.out, self.tag, info.key, value);
+        if let Place::Attribute(attribute) = self.place(field) {
+            attribute.key.number(self.out, self.tag, value);
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         match self.place(field) {
             Place::Envelope(5) => self.remote = value,
-            Place::Attribute(info) => encode::flag(self.out, self.tag, info.key, value),
+            Place::Attribute(attribute) => attribute.key.flag(self.out, self.tag, value),
             _ => {}
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if let Place::Attribute(info) = self.place(field) {
-            self.identify(info, value.as_bytes());
-            self.failed |= info.key == "error.type";
-            if let Some(lasting) = &self.entry.lasting
-                && shown_key(lasting.shown) == Some(info.key)
-            {
-                value.clone_into(&mut self.shown);
+        if let Place::Attribute(attribute) = self.place(field) {
+            self.identify(attribute, value.as_bytes());
+            self.failed |= attribute.is_failure;
+            if attribute.is_shown {
+                self.name = [self.known.shown, value].concat().trim_end().to_owned();
             }
-            self.content |= info.class.is_private();
-            if self.tag == LOG_ATTRIBUTE && message::is_message(info.key) {
-                return message::to_log(self.out, info.key, value, self.messages);
+            if attribute.is_message && self.tag == LOG_ATTRIBUTE {
+                return message::to_log(self.out, attribute.key.name(), value, self.messages);
             }
-            encode::text(self.out, self.tag, info.key, value);
+            attribute.key.text(self.out, self.tag, value);
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match self.place(field) {
             Place::Envelope(6) => self.links = parse_links(&format!("{value:?}")),
-            Place::Attribute(info) if info.shape == Shape::List => {
-                self.content |= info.class.is_private();
+            Place::Attribute(attribute) if attribute.is_list => {
                 let texts: Vec<String> = serde_json::from_str(&format!("{value:?}")).unwrap_or_default();
-                encode::list(self.out, self.tag, info.key, &texts);
+                attribute.key.list(self.out, self.tag, &texts);
             }
             _ => {}
         }
     }
-}
-
-/// The key in `name {key}`.
-pub(super) fn shown_key(shown: &str) -> Option<&str> {
-    shown.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}'))
 }

@@ -20,7 +20,7 @@ pub struct Accepted<'a> {
     pub begin: Option<(Key, u64, &'a [u8])>,
     /// Something that lasts ended.
     pub end: Option<Key>,
-    /// Whether any of it holds content or environment.
+    /// There is content or environment in it: where space runs out, it goes first.
     pub content: bool,
     /// Finished records with their time in ns.
     pub records: &'a [(Signal, u64, &'a [u8])],
@@ -75,18 +75,22 @@ impl Sink for OutboxSink {
     }
 
     fn accept(&self, accepted: Accepted<'_>) {
-        let wanted = |signal: &Signal| self.queues(*signal).iter().copied();
-        let records: Vec<Record<'_>> = accepted
-            .records
-            .iter()
-            .flat_map(|(signal, time_ns, payload)| {
-                let content = accepted.content;
-                wanted(signal).map(move |queue| Record { queue, time_ns: *time_ns, content, payload })
-            })
-            .collect();
+        let Accepted { begin, end, content, records } = accepted;
         // What is refused is counted by the outbox; there is nobody here to tell.
-        let _ =
-            self.outbox.append(Transaction { begin: accepted.begin, end: accepted.end, records: &records });
+        let append = |records: &[Record<'_>]| {
+            let _ = self.outbox.append(Transaction { begin, end, records });
+        };
+        // The usual case needs no list, which would cost an allocation.
+        if let [one] = records
+            && let [queue] = self.queues(one.0)
+        {
+            return append(&[record(one, *queue, content)]);
+        }
+        let mut all = Vec::with_capacity(records.len());
+        for one in records {
+            all.extend(self.queues(one.0).iter().map(|queue| record(one, *queue, content)));
+        }
+        append(&all);
     }
 
     fn warn(&self, warning: &str) {
@@ -114,6 +118,10 @@ impl<S: Sink> Sink for Only<S> {
     fn warn(&self, warning: &str) {
         self.1.warn(warning);
     }
+}
+
+fn record<'a>(&(_, time_ns, payload): &(Signal, u64, &'a [u8]), queue: Queue, content: bool) -> Record<'a> {
+    Record { queue, time_ns, content, payload }
 }
 
 impl<S: Sink> Sink for std::sync::Arc<S> {

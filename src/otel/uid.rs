@@ -1,5 +1,7 @@
 //! The id of a log record (`log.record.uid`), by which a duplicate can be recognised.
 
+use std::sync::{Mutex, PoisonError};
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The id of a record: the same for the same fact, however often it is delivered or replayed.
@@ -11,30 +13,53 @@ pub(super) fn uid(event: &str, ids: u64, time: u64, occurrence: u64) -> u64 {
     xxh3_64_with_seed(event.as_bytes(), xxh3_64_with_seed(&bytes, 0))
 }
 
-// Facts that are equal in everything come close together: the last ones are enough to count them.
-#[derive(Debug)]
-pub(super) struct Equal {
-    last: [(u64, u64); 64],
-    next: usize,
-}
+/// Facts that are equal in everything come close together: the last ones are enough to count them.
+///
+/// In parts, each with a lock of its own: equal ids meet in the same part, other threads seldom do.
+#[derive(Debug, Default)]
+pub(super) struct Equal([Part; PARTS]);
 
-impl Default for Equal {
-    fn default() -> Self {
-        Equal { last: [(0, 0); 64], next: 0 }
-    }
+const PARTS: usize = 16;
+const LAST: usize = 16;
+
+// A cache line is written by one thread at a time.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Part(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    uids: [u64; LAST],
+    times: [u64; LAST],
+    next: usize,
 }
 
 impl Equal {
     /// How often this id was there before, among the last ones.
-    pub fn occurrence(&mut self, uid: u64) -> u64 {
-        if let Some((_, times)) = self.last.iter_mut().find(|(known, _)| *known == uid) {
-            *times += 1;
-            return *times;
+    pub fn occurrence(&self, uid: u64) -> u64 {
+        let part = &self.0[uid as usize % PARTS].0;
+        let mut recent = part.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = recent.uids.iter().position(|known| *known == uid) {
+            recent.times[at] += 1;
+            return recent.times[at];
         }
-        if let Some(place) = self.last.get_mut(self.next) {
-            *place = (uid, 0);
-        }
-        self.next = (self.next + 1) % self.last.len();
+        let at = recent.next;
+        (recent.uids[at], recent.times[at]) = (uid, 0);
+        recent.next = (at + 1) % LAST;
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_ids_are_counted_though_others_come_in_between() {
+        let equal = Equal::default();
+        let ids: Vec<u64> = (1..=64).map(|n| uid("event", n, 0, 0)).collect();
+        for round in 0..3 {
+            ids.iter().for_each(|id| assert_eq!(equal.occurrence(*id), round));
+        }
     }
 }

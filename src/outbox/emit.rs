@@ -27,11 +27,11 @@ pub struct Outbox(Arc<Handle>);
 
 struct Handle {
     core: Arc<Core>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Outbox {
-    /// Makes and locks this process's own lane, and starts its writer thread.
+    /// Makes and locks this process's own lane, and starts the threads that write and sync.
     ///
     /// Errors: a directory that can't be made, is a symlink or somebody else's; a queue name that is none.
     /// What others left in the directory, damaged or not, is no reason to fail.
@@ -65,12 +65,18 @@ impl Outbox {
             }
         };
         let core = Arc::new(Core::new(settings, Arc::new(lane), ring, tally, warnings));
-        let for_thread = core.clone();
-        let thread = std::thread::Builder::new()
-            .name("factline-outbox".into())
-            .spawn(move || writer::run(&for_thread))
-            .map_err(|e| OpenError::io(&lanes, "the writer thread cannot be started", e))?;
-        Ok(Outbox(Arc::new(Handle { core, thread: Mutex::new(Some(thread)) })))
+        let handle = Handle { core, threads: Mutex::default() };
+        let spawn = |name: &str, run: fn(&Core)| {
+            let core = handle.core.clone();
+            let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&core));
+            thread.map_err(|e| OpenError::io(&lanes, "a thread cannot be started", e))
+        };
+        for (name, run) in [("factline-outbox", writer::drain as fn(&Core)), ("factline-sync", writer::sync)]
+        {
+            let thread = spawn(name, run)?;
+            lock(&handle.threads).push(thread);
+        }
+        Ok(Outbox(Arc::new(handle)))
     }
 
     /// A queue by its name.
@@ -86,8 +92,9 @@ impl Outbox {
             return;
         }
         let mut items = Items::header(queue.0, bytes);
-        if core.rings(bundle::encoded_len(&items) as u64) {
-            core.put_in_ring(&mut items);
+        let len = bundle::encoded_len(&items);
+        if core.rings(len) {
+            core.put_in_ring(&mut items, len);
         } else if let Some(Past::Refused(e)) = core.past_ring(&mut items) {
             core.warn(format!("a header of {} bytes was not taken: {e}", bytes.len()));
         }
@@ -106,9 +113,11 @@ impl Outbox {
                 return Err(refused);
             }
         };
-        let len = bundle::encoded_len(&items) as u64;
+        let len = bundle::encoded_len(&items);
         let written = if core.rings(len) {
-            core.put_in_ring(&mut items).ok_or(Refused::Closed)?;
+            if !core.put_in_ring(&mut items, len) {
+                return Err(Refused::Closed);
+            }
             match core.settings.accept {
                 Accept::Ring => return Ok(()),
                 Accept::Write | Accept::Sync => core.drain(),
@@ -143,7 +152,7 @@ impl Outbox {
         self.0.core.sync().and(looked)
     }
 
-    /// Drains, syncs and stops the writer thread; what is appended later is refused. An empty lane's
+    /// Drains, syncs and stops the threads; what is appended later is refused. An empty lane's
     /// directory is removed. Calling it again does nothing.
     ///
     /// Errors: the disk's; what could not be written stays in the ring's file for the next adoption.
@@ -210,11 +219,7 @@ impl Outbox {
 
     /// Adds to [`warnings`](Outbox::warnings) what whoever uses this outbox found out, once.
     pub fn warn(&self, warning: &str) {
-        let mut warnings = lock(&self.0.core.warnings);
-        // Few kinds are ever said; a mistake that says another one each time must not fill the memory.
-        if warnings.len() < 64 && !warnings.iter().any(|known| known == warning) {
-            warnings.push(warning.to_owned());
-        }
+        self.0.core.warn(warning.to_owned());
     }
 
     /// What an operator should know (no ring, a lane that can't be adopted), each said once. This module
@@ -258,13 +263,14 @@ impl Core {
         warnings: Vec<String>,
     ) -> Self {
         let gate = Mutex::new(Gate::new(ring, settings.queues.len()));
-        let ring_capacity = lock(&gate).ring.as_ref().map_or(0, |r| r.capacity() as u64);
+        let ring_capacity = lock(&gate).ring.as_ref().map_or(0, Ring::capacity);
         Self {
             settings,
             lane,
             gate,
             ring_capacity,
             work: Condvar::new(),
+            unsynced: Condvar::new(),
             room: Condvar::new(),
             drains: Mutex::new(0),
             drained: Condvar::new(),
@@ -275,12 +281,13 @@ impl Core {
     }
 
     /// Whether a transaction of `len` encoded bytes goes through the ring.
-    fn rings(&self, len: u64) -> bool {
-        len + 64 <= self.ring_capacity / 2
+    fn rings(&self, len: usize) -> bool {
+        len as u64 + 64 <= self.ring_capacity / 2
     }
 
     fn warn(&self, warning: String) {
         let mut warnings = lock(&self.warnings);
+        // Few kinds are ever said; a mistake that says another one each time must not fill the memory.
         if warnings.len() < 64 && !warnings.contains(&warning) {
             warnings.push(warning);
         }
@@ -289,13 +296,18 @@ impl Core {
 
 impl Handle {
     fn close(&self) -> io::Result<()> {
-        let mut thread = lock(&self.thread);
-        let Some(handle) = thread.take() else { return Ok(()) };
+        let mut threads = lock(&self.threads);
+        if threads.is_empty() {
+            return Ok(());
+        }
         lock(&self.core.gate).closed = true;
         self.core.work.notify_all();
+        self.core.unsynced.notify_all();
         self.core.wake_waiting();
         self.core.lane.space_freed();
-        let _ = handle.join();
+        for thread in threads.drain(..) {
+            let _ = thread.join();
+        }
         self.core.sync()?;
         self.core.lane.remove_if_empty()?;
         Ok(())

@@ -1,4 +1,4 @@
-//! What emitters and the writer thread share, and the way from the ring into the segments.
+//! What emitters and the writer's threads share, and the way from the ring into the segments.
 //!
 //! Two locks, always taken in this order: the store's (who writes files) and the gate's (who touches the
 //! ring; never held during a system call that writes).
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::bounds;
@@ -19,8 +19,6 @@ use super::ring::Ring;
 use super::settings::{Settings, WhenFull};
 use super::store::{self, Store};
 
-/// Copied under the gate's lock at once: some 10 us.
-const BITE: usize = 64 << 10;
 /// Gathered before it is written: few system calls, and still in the processor's cache.
 const ROUND: u64 = 256 << 10;
 /// So often at most it is made sure that nobody removed the files: some 20 us each time.
@@ -40,7 +38,7 @@ pub(crate) struct Gate {
     pub(crate) stuck: bool,
     /// Something that was taken from the ring is not written.
     pub(crate) behind: bool,
-    /// The writer thread sleeps until it is called.
+    /// The thread that drains sleeps until it is called.
     pub(crate) idle: bool,
     called: bool,
     pub(crate) closed: bool,
@@ -62,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) ring_capacity: u64,
     /// The writer has something to do.
     pub(crate) work: Condvar,
+    /// Something was written that is to be synced.
+    pub(crate) unsynced: Condvar,
     /// The ring has room again.
     pub(crate) room: Condvar,
     /// Drains so far, for `wait`.
@@ -132,10 +132,10 @@ impl Gate {
         self.last_start
     }
 
-    fn drop_oldest(&mut self, items: &[Item<'_>], tally: &Tally) {
+    fn drop_oldest(&mut self, len: usize, tally: &Tally) {
         let Some(ring) = &mut self.ring else { return };
         let (dropped, headers, mut records) = (&mut self.dropped, &mut self.dropped_headers, 0);
-        ring.make_room(items, |item| {
+        ring.make_room(len, |item| {
             if item.kind == kind::HEADER {
                 headers.insert(item.queue, item.payload[0].to_vec());
             } else {
@@ -152,7 +152,7 @@ impl Gate {
     }
 
     pub(crate) fn is_half_full(&self) -> bool {
-        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() as u64 / 2)
+        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() / 2)
     }
 
     /// Whether the writer has to be called: it sleeps, or has to hurry.
@@ -165,46 +165,51 @@ impl Gate {
 }
 
 impl Core {
-    /// Puts a transaction into the ring and returns its position; waits or drops as the policy says.
-    /// `None`: closed.
-    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>]) -> Option<u64> {
+    /// Puts a transaction of `len` encoded bytes into the ring; waits or drops as the policy says.
+    /// False: closed.
+    pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], len: usize) -> bool {
         let mut gate = lock(&self.gate);
         let mut waited = Duration::ZERO;
-        loop {
+        let at = loop {
             if gate.closed {
                 gate.refused += 1;
-                return None;
+                return false;
             }
-            if gate.ring.as_ref().is_some_and(|r| r.fits(items)) {
-                break;
+            if let Some(at) = gate.ring.as_ref().and_then(|ring| ring.room(len)) {
+                break at;
             }
-            gate = self.find_room(gate, items, &mut waited);
-        }
+            gate = self.find_room(gate, len, &mut waited);
+        };
         gate.number(items);
-        let gate_mut = &mut *gate;
-        let ring = gate_mut.ring.as_mut()?;
-        ring.append(items);
-        let position = ring.head();
+        if let Some(ring) = &mut gate.ring {
+            ring.put(at, items, len);
+        }
         let call = gate.must_call();
         drop(gate);
         if call {
             self.work.notify_one();
         }
-        Some(position)
+        true
     }
 
     fn find_room<'a>(
         &'a self,
         mut gate: MutexGuard<'a, Gate>,
-        items: &[Item<'_>],
+        len: usize,
         waited: &mut Duration,
     ) -> MutexGuard<'a, Gate> {
         if gate.stuck {
+            if gate.ring.as_ref().is_some_and(Ring::is_held) {
+                // A drain copies right now, for some 100 us at most; only then it is known what may go.
+                drop(gate);
+                std::thread::yield_now();
+                return lock(&self.gate);
+            }
             if self.settings.when_full == WhenFull::DropOldest {
-                gate.drop_oldest(items, &self.tally);
+                gate.drop_oldest(len, &self.tally);
                 return gate;
             }
-            return self.room.wait(gate).unwrap_or_else(std::sync::PoisonError::into_inner);
+            return self.room.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
         drop(gate);
         // Nobody else is at it: the emitter does it itself, which is quicker than calling somebody.
@@ -213,12 +218,12 @@ impl Core {
             return lock(&self.gate);
         }
         let gate = lock(&self.gate);
-        if gate.closed || gate.stuck || gate.ring.as_ref().is_none_or(|r| r.fits(items)) {
+        if gate.closed || gate.stuck || gate.ring.as_ref().is_none_or(|r| r.room(len).is_some()) {
             return gate;
         }
         let began = Instant::now();
         let (mut gate, result) =
-            self.room.wait_timeout(gate, PATIENCE).unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.room.wait_timeout(gate, PATIENCE).unwrap_or_else(PoisonError::into_inner);
         *waited += began.elapsed();
         if result.timed_out() && *waited >= PATIENCE {
             gate.stuck = true;
@@ -232,39 +237,9 @@ impl Core {
     }
 
     pub(crate) fn drain_held(&self, store: &mut Store) -> io::Result<()> {
-        let mut bites = std::mem::take(&mut store.scratch);
-        let drained = self.drain_with(store, &mut bites);
-        store.scratch = bites;
-        drained
-    }
-
-    fn drain_with(&self, store: &mut Store, bites: &mut Vec<u8>) -> io::Result<()> {
         loop {
             // What an earlier round could not write goes first, alone, so that memory stays bounded.
-            let left_over = store.pending_bytes() > 0;
-            while !left_over && store.pending_bytes() < ROUND {
-                bites.clear();
-                let (dropped, headers) = {
-                    let mut gate = lock(&self.gate);
-                    let dropped =
-                        (std::mem::take(&mut gate.dropped), std::mem::take(&mut gate.dropped_headers));
-                    if let Some(ring) = &mut gate.ring {
-                        ring.take(bites, BITE);
-                    }
-                    dropped
-                };
-                // All of what was dropped is older than what was just taken.
-                for (queue, (sequence, count)) in dropped {
-                    store.lost(queue, sequence, count);
-                }
-                for (queue, header) in headers {
-                    store.set_header(queue, &header);
-                }
-                if bites.is_empty() {
-                    break;
-                }
-                store.apply_all(bites);
-            }
+            while store.pending_bytes() == 0 && self.gather(store) {}
             if store.pending_bytes() == 0 {
                 let mut gate = lock(&self.gate);
                 gate.behind = false;
@@ -280,12 +255,41 @@ impl Core {
             }
             {
                 let mut gate = lock(&self.gate);
-                gate.unsynced_since.get_or_insert_with(Instant::now);
+                self.mark_unsynced(&mut gate);
                 self.release(&mut gate);
             }
             *lock(&self.drains) += 1;
             self.drained.notify_all();
         }
+    }
+
+    /// Adds one round of what the ring holds to the store. Emitters go on meanwhile: the lock is only held to
+    /// say what is read. False: there was nothing.
+    fn gather(&self, store: &mut Store) -> bool {
+        let (dropped, headers, window) = {
+            let mut gate = lock(&self.gate);
+            let (dropped, headers) =
+                (std::mem::take(&mut gate.dropped), std::mem::take(&mut gate.dropped_headers));
+            (dropped, headers, gate.ring.as_mut().and_then(Ring::take))
+        };
+        // All of what was dropped is older than what is read now.
+        for (queue, (sequence, count)) in dropped {
+            store.lost(queue, sequence, count);
+        }
+        for (queue, header) in headers {
+            store.set_header(queue, &header);
+        }
+        let Some(mut window) = window else { return false };
+        let enough = window.left().saturating_sub(ROUND);
+        while window.left() > enough
+            && let Some(bundle) = window.next()
+        {
+            store.apply(bundle, None);
+        }
+        if let Some(ring) = &mut lock(&self.gate).ring {
+            ring.give_back(&window);
+        }
+        true
     }
 
     fn write_out(&self, store: &mut Store) -> io::Result<()> {
@@ -321,7 +325,7 @@ impl Core {
 
     fn restore(&self, store: &mut Store) -> io::Result<()> {
         if self.lane.restore(store)? {
-            lock(&self.gate).unsynced_since.get_or_insert_with(Instant::now);
+            self.mark_unsynced(&mut lock(&self.gate));
         }
         Ok(())
     }
@@ -332,18 +336,23 @@ impl Core {
         let made =
             Ring::create(path, self.settings.ring_bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
         store.made_again(&self.lane.dir);
-        let mut bites = std::mem::take(&mut store.scratch);
-        bites.clear();
-        {
-            let mut gate = lock(&self.gate);
-            if let Some(ring) = &mut gate.ring {
-                ring.take(&mut bites, usize::MAX);
-                *ring = made;
+        let mut old = lock(&self.gate).ring.replace(made);
+        while let Some(mut window) = old.as_mut().and_then(Ring::take) {
+            while let Some(bundle) = window.next() {
+                store.apply(bundle, None);
+            }
+            if let Some(old) = &mut old {
+                old.give_back(&window);
             }
         }
-        store.apply_all(&bites);
-        store.scratch = bites;
         self.drain_held(store)
+    }
+
+    fn mark_unsynced(&self, gate: &mut Gate) {
+        if gate.unsynced_since.is_none() {
+            gate.unsynced_since = Some(Instant::now());
+            self.unsynced.notify_one();
+        }
     }
 
     /// Everything taken is written: its space is free.
@@ -351,7 +360,7 @@ impl Core {
         gate.stuck = false;
         gate.behind = false;
         if let Some(ring) = &mut gate.ring {
-            ring.release(u64::MAX);
+            ring.release();
         }
         self.room.notify_all();
     }
@@ -363,7 +372,9 @@ impl Core {
         let since = lock(&self.gate).unsynced_since.take();
         let synced = store::sync(&self.lane.store).and_then(|()| lane::checkpoint_if_due(&self.lane.store));
         if synced.is_err() {
-            lock(&self.gate).unsynced_since = since.or_else(|| Some(Instant::now()));
+            let mut gate = lock(&self.gate);
+            self.mark_unsynced(&mut gate);
+            gate.unsynced_since = gate.unsynced_since.min(since).or(gate.unsynced_since);
         }
         looked.and(drained).and(synced)
     }
@@ -399,7 +410,7 @@ impl Core {
             bounds::make_space(&self.settings, store, &lock(&self.adopted))
         });
         let mut gate = lock(&self.gate);
-        gate.unsynced_since.get_or_insert_with(Instant::now);
+        self.mark_unsynced(&mut gate);
         if written.is_err() {
             (gate.stuck, gate.behind) = (true, true);
         }

@@ -1,7 +1,7 @@
 //! A durable outbox: opaque bytes, one queue per destination, nothing lost without being counted.
 //!
 //! Emitters call [`Outbox::append`] from any thread. A record is accepted when it lies in a mapped ring,
-//! which the kernel keeps when the process dies; a writer thread moves the ring into segments and syncs
+//! which the kernel keeps when the process dies; two threads move the ring into segments and sync
 //! them; a [`Reader`] hands out batches and is told what became of them.
 //!
 //! ```text

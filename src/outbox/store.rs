@@ -27,8 +27,6 @@ pub(crate) struct Store {
     pub(crate) usage: (u64, Option<Instant>),
     /// When it was last made sure that nobody removed what is being written.
     pub(crate) looked: Instant,
-    /// Where a drain copies the ring to.
-    pub(crate) scratch: Vec<u8>,
 }
 
 impl Store {
@@ -43,14 +41,7 @@ impl Store {
         let starts_dir = dir.join("starts");
         place::private_dir(&starts_dir).map_err(io::Error::other)?;
         let (starts, transactions) = Starts::open(&starts_dir, limit, tally.clone())?;
-        let mut store = Self {
-            tails,
-            starts,
-            parents: Vec::new(),
-            usage: (0, None),
-            looked: Instant::now(),
-            scratch: Vec::new(),
-        };
+        let mut store = Self { tails, starts, parents: Vec::new(), usage: (0, None), looked: Instant::now() };
         store.made_again(dir);
         let mut headers = HashMap::new();
         transactions.iter().for_each(|bundle| note_headers(bundle, &mut headers));
@@ -67,15 +58,6 @@ impl Store {
     pub(crate) fn apply(&mut self, bundle: &[u8], headers: Option<&HashMap<u32, Vec<u8>>>) {
         for item in bundle::decode(bundle) {
             self.apply_item(&item, headers);
-        }
-    }
-
-    /// The same for what a drain took from the ring: bundles, each behind its length.
-    pub(crate) fn apply_all(&mut self, mut bundles: &[u8]) {
-        while let Some((len, rest)) = bundles.split_first_chunk::<4>() {
-            let (bundle, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*len) as usize));
-            self.apply(bundle, None);
-            bundles = rest;
         }
     }
 

@@ -1,7 +1,8 @@
-//! The thread that drains and syncs. It sleeps without a timer while there is nothing to do.
+//! The threads that drain and that sync: two, because `fdatasync` may take long, and a ring that nobody drains
+//! meanwhile is drained by emitters. They sleep without a timer while there is nothing to do.
 
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::gate::Core;
 use super::queue::lock;
@@ -11,12 +12,10 @@ const GATHER: Duration = Duration::from_millis(4);
 /// How long to leave a disk alone that refused.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-pub(crate) fn run(core: &Arc<Core>) {
+/// Ring to segments, until the outbox is closed.
+pub(crate) fn drain(core: &Core) {
     while await_work(core) {
-        let drained = core.drain();
-        let due = lock(&core.gate).unsynced_since.is_some_and(|t| t.elapsed() >= core.settings.sync_interval);
-        let synced = if due { core.sync() } else { Ok(()) };
-        if drained.and(synced).is_err() {
+        if core.drain().is_err() {
             core.pause(BACK_OFF);
         }
     }
@@ -25,32 +24,38 @@ pub(crate) fn run(core: &Arc<Core>) {
 /// False: closed.
 fn await_work(core: &Core) -> bool {
     let mut gate = lock(&core.gate);
-    loop {
-        if gate.closed {
-            return false;
-        }
-        if gate.has_work() {
-            if !gate.is_half_full() {
-                (gate, _) = core.work.wait_timeout(gate, GATHER).unwrap_or_else(PoisonError::into_inner);
-            }
-            return !gate.closed;
-        }
+    while !gate.closed && !gate.has_work() {
         gate.idle = true;
-        gate = match gate.unsynced_since {
-            None => core.work.wait(gate).unwrap_or_else(PoisonError::into_inner),
-            Some(since) => {
-                let Some(left) = (since + core.settings.sync_interval).checked_duration_since(Instant::now())
-                else {
-                    gate.idle = false;
-                    return true;
-                };
-                if left.is_zero() {
-                    gate.idle = false;
-                    return true;
-                }
-                core.work.wait_timeout(gate, left).unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+        gate = core.work.wait(gate).unwrap_or_else(PoisonError::into_inner);
         gate.idle = false;
     }
+    if !gate.closed && !gate.is_half_full() {
+        (gate, _) = core.work.wait_timeout(gate, GATHER).unwrap_or_else(PoisonError::into_inner);
+    }
+    !gate.closed
+}
+
+/// Syncs what was written `sync_interval` ago, until the outbox is closed.
+pub(crate) fn sync(core: &Core) {
+    while await_unsynced(core) {
+        if core.sync().is_err() {
+            core.pause(BACK_OFF);
+        }
+    }
+}
+
+/// False: closed.
+fn await_unsynced(core: &Core) -> bool {
+    let mut gate = lock(&core.gate);
+    while !gate.closed {
+        gate = match gate.unsynced_since.map(|since| since.elapsed()) {
+            None => core.unsynced.wait(gate).unwrap_or_else(PoisonError::into_inner),
+            Some(waited) if waited >= core.settings.sync_interval => return true,
+            Some(waited) => {
+                let left = core.settings.sync_interval.saturating_sub(waited);
+                core.unsynced.wait_timeout(gate, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+    }
+    false
 }
