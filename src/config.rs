@@ -8,6 +8,7 @@
 //! command that can't be read. In the file every mistake is an error that names the line.
 
 mod analytics;
+mod content;
 mod endpoint;
 mod env;
 mod env_analytics;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use analytics::{ANALYTICS_PATH, Analytics, AnalyticsSink, Backend, BodyForm, Families, Token};
+pub use content::{ContentConfig, MessageContent};
 pub use endpoint::Endpoint;
 pub use file::{ConfigFile, FileError};
 pub use kind::Kind;
@@ -263,6 +265,8 @@ pub struct Config {
     pub log: Option<Setting<PathBuf>>,
     /// Each signal that we send.
     pub signals: Vec<SignalConfig>,
+    /// What may leave of what was said and done.
+    pub content: ContentConfig,
     /// The share of turns that have spans, from 0 to 1 (`OTEL_TRACES_SAMPLER`).
     pub sampled: Setting<f64>,
     /// How metrics are made.
@@ -388,6 +392,7 @@ impl Config {
         let log = env.text("FACTLINE_LOG");
         let log = log.map(|text| Setting { value: PathBuf::from(text.value), origin: text.origin });
         let signals = Signal::ALL.into_iter().map(|signal| env.signal(signal)).collect::<Result<_, _>>()?;
+        let content = env.content();
         let sampled = env.sampled();
         let metrics = env.metrics();
         let analytics = env.analytics()?;
@@ -402,6 +407,7 @@ impl Config {
             filter,
             log,
             signals,
+            content,
             sampled,
             metrics,
             analytics,

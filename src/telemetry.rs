@@ -1,5 +1,6 @@
 //! The whole way of a record put together: layer, outbox, delivery, and what dead processes left behind.
 
+mod content;
 #[cfg(feature = "metrics")]
 mod metrics;
 
@@ -15,10 +16,13 @@ use std::time::{Duration, Instant};
 use crate::analytics::Events as _;
 use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
+use crate::fact::Capture;
 use crate::otel::{self, Header, OtelLayer, OutboxSink, Ratio, Resource, Sampled};
 use crate::outbox::{
     self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
 };
+
+pub use content::{Shape, capture};
 
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
@@ -42,6 +46,8 @@ pub struct Telemetry {
     sampled: Ratio,
     /// The same with this process's own id.
     own: Resource,
+    capture: Capture,
+    shape: Shape,
     adopted: Arc<Mutex<Vec<Lane>>>,
     stopping: Arc<AtomicBool>,
     #[cfg(feature = "metrics")]
@@ -79,12 +85,15 @@ pub enum StartError {
     Outbox(OpenError),
     /// Delivery: a thread, or what a destination needs.
     Delivery(String),
+    /// What is said about content.
+    Content(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Outbox(error) => error.fmt(f),
+            StartError::Content(what) => f.write_str(what),
             StartError::Delivery(what) => write!(f, "delivery cannot start: {what}"),
         }
     }
@@ -112,6 +121,7 @@ impl Telemetry {
     }
 
     fn open(config: &Config, queues: fn(Signal) -> &'static [&'static str]) -> Result<Telemetry, StartError> {
+        let capture = capture(config).map_err(StartError::Content)?;
         let destinations = config.destinations();
         let mut settings = settings(config);
         let names =
@@ -138,6 +148,7 @@ impl Telemetry {
         for (key, value) in &config.resource_attributes.value {
             resource.set(key, value);
         }
+        let resource = resource.with_capture(capture);
         let telemetry = Telemetry {
             outbox,
             deliverer: Arc::new(deliverer),
@@ -147,6 +158,8 @@ impl Telemetry {
             families: families(&config.analytics.families.value),
             own: resource.clone().with("service.instance.id", &instance_id()),
             resource,
+            capture,
+            shape: Shape::of(config),
             sampled: Ratio::new(config.sampled.value),
             adopted: Arc::default(),
             stopping: Arc::default(),
@@ -174,7 +187,12 @@ impl Telemetry {
 
     /// A layer that writes facts into this outbox.
     pub fn layer(&self) -> OtelLayer {
-        otel::layer(self.sink(), self.own.clone())
+        self.shape.of_layer(otel::layer(self.sink(), self.own.clone()))
+    }
+
+    /// What may leave, for whoever emits facts.
+    pub fn capture(&self) -> Capture {
+        self.capture
     }
 
     /// What the layer writes to, for a layer that is put together elsewhere: the outbox, with the spans of as many
@@ -257,6 +275,10 @@ impl Telemetry {
     }
 
     fn take_over(&self, lane: &Lane) -> io::Result<()> {
+        // Whoever switched content off does not want what was captured before, either.
+        if self.capture.is_none() {
+            lane.withdraw_content()?;
+        }
         let queues = |signal: Signal, of: otel::Signal| {
             let queue = lane.queue(queue_name(signal));
             if let Some(queue) = queue
@@ -271,7 +293,7 @@ impl Telemetry {
         if !lane.unfinished().is_empty() {
             let (logs, traces) =
                 (queues(Signal::Logs, otel::Signal::Logs)?, queues(Signal::Traces, otel::Signal::Traces)?);
-            otel::recover(lane, &logs, &traces)?;
+            otel::recover(lane, &logs, &traces, self.capture)?;
         }
         for destination in &self.destinations {
             for name in queue_names(destination.signal).iter().filter(|name| lane.queue(name).is_some()) {

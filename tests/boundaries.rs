@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("deliver", &["config", "outbox"]),
     ("jsonl", &["config", "deliver", "otel"]),
-    ("telemetry", &["config", "deliver", "otel", "outbox", "analytics", "metrics"]),
+    ("telemetry", &["config", "deliver", "fact", "otel", "outbox", "analytics", "metrics"]),
 ];
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -5,6 +5,12 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "support/collector.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod collector;
+#[path = "support/grpc_collector.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod grpc_collector;
 
 use std::net::TcpListener;
 
@@ -116,14 +122,19 @@ fn session() -> String {
 
 #[track_caller]
 fn nowhere(around: &Surroundings, except: &[&str]) {
+    nowhere_of(SECRET, around, except);
+}
+
+#[track_caller]
+fn nowhere_of(secret: &str, around: &Surroundings, except: &[&str]) {
     let mut looked_at = 0;
     for file in files_below(around.dir.path()) {
         let bytes = std::fs::read(&file).unwrap();
         let name = file.strip_prefix(around.dir.path()).unwrap().to_str().unwrap();
-        assert!(!name.contains(SECRET), "{name}");
+        assert!(!name.contains(secret), "{name}");
         if !except.iter().any(|given| name.starts_with(given)) {
             looked_at += 1;
-            let found = bytes.windows(SECRET.len()).position(|some| some == SECRET.as_bytes());
+            let found = bytes.windows(secret.len()).position(|some| some == secret.as_bytes());
             let around =
                 found.map(|at| String::from_utf8_lossy(&bytes[at.saturating_sub(200)..at + 40]).into_owned());
             assert_eq!(around, None, "{name}");
@@ -238,4 +249,125 @@ fn a_wrong_endpoint_or_header_is_not_repeated() {
         silent(&ran, ran.code.unwrap());
     }
     nowhere(&around, &["given"]);
+}
+
+/// A secret that a rule knows.
+const TOKEN: &str = "ghp_pl4ntedpl4ntedpl4nted7f3a";
+
+/// The recorded session with the token in all that is private, and what a child has to print for it.
+fn with_token(around: &Surroundings) -> String {
+    let session = session().replace(SECRET, TOKEN);
+    let lines = session.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut server = String::new();
+    let mut client = String::new();
+    for line in lines.filter(|line| line["conn"] == 1 && line["msg"].is_object()) {
+        let side = if line["dir"] == "server" { &mut server } else { &mut client };
+        side.push_str(&format!("{}\n", line["msg"]));
+    }
+    around.write("given-server.txt", &server);
+    client
+}
+
+fn holds(bytes: &[u8], word: &str) -> bool {
+    bytes.windows(word.len()).any(|some| some == word.as_bytes())
+}
+
+#[test]
+fn what_is_captured_reaches_a_collector_in_every_protocol_without_its_secrets() {
+    use collector::{Collector, Reply};
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        for capture in ["all", "prompts,output", "none"] {
+            let around = Surroundings::new();
+            let client = with_token(&around);
+            let http = Collector::start(|_, _| Reply::ok());
+            let grpc = grpc_collector::GrpcCollector::start(|_, _| grpc_collector::taken());
+            let of_grpc = protocol == "grpc";
+            let url = if of_grpc { grpc.url() } else { http.url("") };
+            let log = around.path("log");
+            let variables = [
+                ("FACTLINE_FILTER", "trace"),
+                ("RUST_LOG", "trace"),
+                ("FACTLINE_LOG", log.to_str().unwrap()),
+                ("FACTLINE_CAPTURE", capture),
+                ("FACTLINE_SPAN_EVENTS", "true"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+                ("OTEL_TRACES_EXPORTER", if of_grpc { "none" } else { "otlp" }),
+                ("OTEL_METRICS_EXPORTER", if of_grpc { "none" } else { "otlp" }),
+                ("FACTLINE_ANALYTICS_FILE", "events.jsonl"),
+                ("SOME_TOKEN", TOKEN),
+            ];
+            let arguments = ["tap", "--", "sh", "-c", "cat > /dev/null; cat given-server.txt", TOKEN];
+            let mut command = around.command(arguments);
+            command.envs(variables);
+            let ran = fed(command, client.as_bytes());
+            assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+            nowhere_of(TOKEN, &around, &["given"]);
+            let status = around.run_with(&variables, ["outbox", "status"]);
+            assert!(!status.stdout.contains(TOKEN) && !status.stderr.contains(TOKEN), "{status:?}");
+            let flushed = around.run_with(&variables, ["outbox", "flush"]);
+            assert_eq!(flushed.code, Some(0), "{protocol}: {}", flushed.stderr);
+            nowhere_of(TOKEN, &around, &["given"]);
+            let wire: Vec<Vec<u8>> = match of_grpc {
+                true => grpc.calls().iter().map(|call| format!("{:?}", call.request).into_bytes()).collect(),
+                false => http.requests().into_iter().map(|request| request.body).collect(),
+            };
+            assert!(!wire.is_empty(), "{protocol} {capture}");
+            assert!(wire.iter().all(|body| !holds(body, TOKEN)), "{protocol} {capture}");
+            let said = wire.iter().any(|body| holds(body, "[redacted:github_token]"));
+            assert_eq!(said, capture != "none", "{protocol} {capture}: what was taken out is said");
+        }
+    }
+}
+
+#[test]
+fn a_command_gets_the_environment_but_for_our_own_credentials() {
+    let around = Surroundings::new();
+    let variables = [
+        ("FACTLINE_ANALYTICS_TOKEN", SECRET),
+        ("FACTLINE_ANALYTICS_ACCOUNT_ID", SECRET),
+        ("FACTLINE_ANALYTICS_HEADERS", "x-key=pl4nted-s3cret-7f3a"),
+        ("FACTLINE_FILTER", "debug"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-own=1"),
+        ("OTHER", "kept"),
+    ];
+    let ran = around.run_with(&variables, ["tap", "--", "env"]);
+    silent(&ran, 0);
+    for kept in ["OTHER=kept", "OTEL_EXPORTER_OTLP_HEADERS=x-own=1", "FACTLINE_FILTER=debug"] {
+        assert!(ran.stdout.lines().any(|line| line == kept), "{kept}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn what_others_named_drives_no_terminal() {
+    use collector::{Collector, Reply};
+    const WILD: &str = "\u{1b}[31mred\u{7}\u{9b}2J\u{202e}";
+    let around = Surroundings::new();
+    let wild = serde_json::to_string(WILD).unwrap();
+    let wild = wild.trim_matches('"');
+    let session = SESSION
+        .replace("\"clientInfo\":{\"name\":\"", &format!("\"clientInfo\":{{\"name\":\"{wild}"))
+        .replace("\"tool\":\"", &format!("\"tool\":\"{wild}"))
+        .replace("\"agentRole\":null", &format!("\"agentRole\":\"{wild}\""));
+    assert!(session.matches(wild).count() > 2);
+    around.write("wild.jsonl", session);
+    let refusing =
+        Collector::start(|_, _| Reply::Status(400, vec![], format!("{WILD} is wrong").into_bytes()));
+    let url = refusing.url("");
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())];
+    let runs = [
+        around.run(["replay", "--show", "--otlp-file", "out", "wild.jsonl"]),
+        around.run_with(&variables, ["replay", "wild.jsonl"]),
+        around.run_with(&variables, ["outbox", "status"]),
+        around.run([format!("{WILD}.jsonl")].iter().fold(vec!["replay"], |mut all, name| {
+            all.push(name);
+            all
+        })),
+    ];
+    for ran in runs {
+        for shown in [&ran.stdout, &ran.stderr] {
+            let bad = shown.chars().find(|c| c.is_control() && !"\n\t".contains(*c) || *c == '\u{202e}');
+            assert_eq!(bad, None, "{shown}");
+        }
+    }
 }

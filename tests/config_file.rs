@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use factline::config::{
     Accept, AnalyticsSink, Compression, Config, ConfigError, ConfigFile, Destination, Exporter, Families,
-    FileError, Origin, Sources, Token, Warning, WhenFull, entries,
+    FileError, MessageContent, Origin, Sources, Token, Warning, WhenFull, entries,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -92,6 +92,19 @@ sampler_arg = "0.25"
 endpoint = "https://traces.example/in"
 timeout = 250
 
+[content]
+capture = ["prompts", "user"]
+messages = "span_only"
+limit = "4KiB"
+value_length = 2000
+span_value_length = 5000
+log_value_length = 3000
+redact = { ticket = "TICKET-[0-9]{1,9}, %" }
+
+[otel]
+span_events = true
+span_event_count = 7
+
 [metrics]
 interval = "30s"
 temporality = "delta"
@@ -152,6 +165,11 @@ fn everything_can_be_said_in_the_file() {
     let sent: Vec<_> =
         traces.headers.value.iter().map(|header| (header.name.as_str(), header.value.expose())).collect();
     assert_eq!(sent, [("authorization", "Bearer a=b, c%20"), ("x-tenant", "t")], "as it stands there");
+    let content = &config.content;
+    assert_eq!(content.capture.value, ["prompts", "user"]);
+    assert_eq!((content.messages.value, content.limits()), (MessageContent::Spans, [3000, 4096]));
+    assert_eq!(content.rules.value, [attribute("ticket", "TICKET-[0-9]{1,9}, %")]);
+    assert_eq!((content.span_events.value, content.span_event_count.value), (true, 7));
     let outbox = &config.outbox;
     assert_eq!(config.outbox_dir.value, dir.join("box"));
     assert_eq!((outbox.accept.value, outbox.when_full.value), (Accept::Sync, WhenFull::Block));

@@ -258,7 +258,7 @@ fn what_each_of_two_layers_left_open_is_closed_once_in_its_own_queue() {
         let heir = open(&dead);
         let lane = heir.adopt().remove(0);
         let queue = |name: &str| lane.queue(name).into_iter().collect::<Vec<_>>();
-        otel::recover(&lane, &queue("logs"), &queue("traces")).unwrap();
+        otel::recover(&lane, &queue("logs"), &queue("traces"), Capture::NONE).unwrap();
         assert!(lane.unfinished().is_empty());
         for (name, expected) in [("logs", logs), ("traces", spans)] {
             let mut reader = lane.reader(name).unwrap();

@@ -7,6 +7,7 @@ use crate::analytics::{self, AnalyticsLayer};
 use crate::config::Sources;
 use crate::metrics::{self, MetricsLayer};
 use crate::otel::{self, Resource, Signal, Sink};
+use crate::telemetry::Shape;
 
 pub(super) type Layers = Vec<Box<dyn Layer<Registry> + Send + Sync>>;
 
@@ -26,16 +27,17 @@ pub(super) fn check(sources: &Sources<'_>) -> Result<(), BadFilter> {
 /// One layer where logs and spans have the same filter, else one for each.
 pub(super) fn telemetry(
     sources: &Sources<'_>,
+    shape: Shape,
     sink: impl Sink + Clone,
     resource: Resource,
 ) -> Result<Layers, BadFilter> {
     let text = |names: &[&str]| sources.text(names).map(|(_, text)| text.value);
     if text(&LOGS) == text(&TRACES) {
-        let layer = otel::layer(sink, resource).with_filter(filter::of(sources, &LOGS)?);
+        let layer = shape.of_layer(otel::layer(sink, resource)).with_filter(filter::of(sources, &LOGS)?);
         return Ok(vec![layer.boxed()]);
     }
     let of = |signal: Signal, names: &[&str]| {
-        let layer = otel::layer_of(signal, sink.clone(), resource.clone());
+        let layer = shape.of_layer(otel::layer_of(signal, sink.clone(), resource.clone()));
         Ok(layer.with_filter(filter::of(sources, names)?).boxed())
     };
     Ok(vec![of(Signal::Logs, &LOGS)?, of(Signal::Traces, &TRACES)?])

@@ -55,6 +55,11 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILTER")]
     filter: Option<String>,
 
+    /// What may leave of what was said and done: kinds with commas, `all` or `none` [default: FACTLINE_CAPTURE,
+    /// else none]
+    #[arg(long, global = true, value_name = "KINDS")]
+    capture: Option<String>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -151,7 +156,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { USAGE } else { OK };
         }
     };
-    let common = Common { config: arguments.config, outbox: arguments.outbox, filter: arguments.filter };
+    let common = Common {
+        config: arguments.config,
+        outbox: arguments.outbox,
+        filter: arguments.filter,
+        capture: arguments.capture,
+    };
     match arguments.command {
         Command::Demo(own) => demo::run(&common, &own),
         Command::Tap(own) => tap::run(&common, own),
@@ -190,6 +200,7 @@ struct Common {
     config: Option<PathBuf>,
     outbox: Option<PathBuf>,
     filter: Option<String>,
+    capture: Option<String>,
 }
 
 impl Common {
@@ -201,7 +212,8 @@ impl Common {
         Ok(Sources::environment(vars)
             .with_file(file)
             .with_flag("--outbox", "FACTLINE_OUTBOX_DIR", outbox)
-            .with_flag("--filter", "FACTLINE_FILTER", self.filter.clone()))
+            .with_flag("--filter", "FACTLINE_FILTER", self.filter.clone())
+            .with_flag("--capture", "FACTLINE_CAPTURE", self.capture.clone()))
     }
 
     /// The configuration. Warnings go to standard error if `loud`.

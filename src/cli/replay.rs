@@ -25,7 +25,7 @@ use crate::jsonl::{JsonLines, Written, private_file};
 use crate::metrics::{Metrics, Settings};
 use crate::otel::{self, Resource, Sink};
 use crate::replay::{Replayed, replay};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Shape, Telemetry};
 use crate::transcript::Transcript;
 
 #[derive(clap::Args)]
@@ -104,7 +104,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
                 false => Transcript::open(path),
             };
             opened.and_then(|mut transcript| {
-                replay(&mut transcript, Capture::NONE, |messages| {
+                replay(&mut transcript, output.capture, |messages| {
                     progress.tell(|| format!("{}: {messages} messages", path.display()));
                     !stopped.load(Ordering::Relaxed)
                 })
@@ -169,11 +169,25 @@ struct Output {
     files: Option<(Arc<JsonLines>, PathBuf)>,
     events: Option<(Arc<EventFile>, PathBuf)>,
     delivery: Option<Telemetry>,
+    capture: Capture,
+    shape: Shape,
 }
 
 impl Output {
     fn open(common: &Common, arguments: &Arguments) -> Result<Output, String> {
-        let mut output = Output::default();
+        let into_files = arguments.otlp_file.is_some() || arguments.analytics_file.is_some();
+        let config = match common.config(!into_files) {
+            Ok(config) => Some(config),
+            // Into files goes what nobody configured, and then nothing private.
+            Err(_) if into_files && common.capture.is_none() => None,
+            Err(error) => return Err(error),
+        };
+        let capture = config.as_ref().map(telemetry::capture).transpose()?.unwrap_or_default();
+        let mut output = Output {
+            capture,
+            shape: config.as_ref().map(Shape::of).unwrap_or_default(),
+            ..Output::default()
+        };
         if let Some(dir) = &arguments.otlp_file {
             let files = JsonLines::create(dir).map_err(|error| unwritable(dir, "--otlp-file", &error))?;
             output.files = Some((Arc::new(files), dir.clone()));
@@ -182,8 +196,7 @@ impl Output {
             let file = private_file(path).map_err(|error| unwritable(path, "--analytics-file", &error))?;
             output.events = Some((Arc::new(Lines::new(BufWriter::new(file))), path.clone()));
         }
-        if output.files.is_none() && output.events.is_none() {
-            let config = common.config(true).map_err(|error| error.to_string())?;
+        if let Some(config) = config.filter(|_| !into_files) {
             output.delivery = Some(Telemetry::start(&config).map_err(|error| error.to_string())?);
         }
         Ok(output)
@@ -191,7 +204,7 @@ impl Output {
 
     // One recorded process; files know nothing but the transcript.
     fn resource(&self) -> Resource {
-        let recorded = || Resource::new("codex-app-server");
+        let recorded = || Resource::new("codex-app-server").with_capture(self.capture);
         self.delivery.as_ref().map_or_else(recorded, Telemetry::resource)
     }
 
@@ -201,16 +214,17 @@ impl Output {
         keeper: Option<&Keeper>,
         resource: Resource,
     ) -> Result<Layers, BadFilter> {
+        let shape = self.shape;
         match (&self.files, &self.delivery, keeper) {
             (Some((files, _)), _, Some(keeper)) => {
-                layers::telemetry(sources, keeper.watch(Arc::clone(files)), resource)
+                layers::telemetry(sources, shape, keeper.watch(Arc::clone(files)), resource)
             }
-            (Some((files, _)), _, None) => layers::telemetry(sources, Arc::clone(files), resource),
+            (Some((files, _)), _, None) => layers::telemetry(sources, shape, Arc::clone(files), resource),
             (None, Some(telemetry), Some(keeper)) => {
-                layers::telemetry(sources, keeper.watch(telemetry.sink()), resource)
+                layers::telemetry(sources, shape, keeper.watch(telemetry.sink()), resource)
             }
-            (None, Some(telemetry), None) => layers::telemetry(sources, telemetry.sink(), resource),
-            (None, None, Some(keeper)) => layers::telemetry(sources, keeper.watch(Nowhere), resource),
+            (None, Some(telemetry), None) => layers::telemetry(sources, shape, telemetry.sink(), resource),
+            (None, None, Some(keeper)) => layers::telemetry(sources, shape, keeper.watch(Nowhere), resource),
             (None, None, None) => Ok(Layers::new()),
         }
     }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{Common, FAILED, USAGE, layers, terminal};
-use crate::config::{Config, Sources};
+use crate::config::{self, Config, Sources};
 use crate::fact::{Capture, Link, Relation, ids};
 use crate::protocol::{self, Ended, Sender, Transport};
 use crate::tap::{
     self, Address, Both, Exit, Line, Listener, Observer, Recorder, Seen, Sockets, StartError, Tap,
 };
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Shape, Telemetry};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -94,7 +94,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
     let observer = Both(watched, recorder);
     let exit = match sockets {
         Some((listener, connect)) => serve(listener, connect, arguments.command, observer, &log),
-        None => tap::run(Tap::new(arguments.command), observer),
+        None => tap::run(Tap { hidden: own_secrets(), ..Tap::new(arguments.command) }, observer),
     };
     if let Some(telemetry) = telemetry
         && let Err(error) = telemetry.stop()
@@ -118,6 +118,12 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
     }
 }
 
+// Credentials that only we need. The standard variables stay: the command may export telemetry of its own.
+fn own_secrets() -> Vec<String> {
+    let ours = |entry: &config::Entry| entry.row.kind.is_secret() && entry.variable.starts_with("FACTLINE_");
+    config::entries().iter().filter(|entry| ours(entry)).map(|entry| entry.variable.clone()).collect()
+}
+
 fn serve(
     listener: Listener,
     connect: Address,
@@ -136,7 +142,8 @@ fn serve(
         }
     };
     let notices = Arc::clone(log);
-    tap::serve(Sockets::new(listener, connect, command), observer, ready, move |what| notices.say(what))
+    let sockets = Sockets { hidden: own_secrets(), ..Sockets::new(listener, connect, command) };
+    tap::serve(sockets, observer, ready, move |what| notices.say(what))
 }
 
 // Whatever is wrong with telemetry, the command is run.
@@ -151,7 +158,8 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     layers::check(sources).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Telemetry::start(&config).map_err(|error| log.say(&error.to_string())).ok()?;
     let telemetry = Arc::new(telemetry);
-    let mut all = layers::telemetry(sources, telemetry.sink(), telemetry.own_resource()).ok()?;
+    let mut all =
+        layers::telemetry(sources, Shape::of(&config), telemetry.sink(), telemetry.own_resource()).ok()?;
     all.extend(layers::metrics(sources, telemetry.metrics_layer()).ok()?);
     all.extend(layers::events(sources, telemetry.analytics_layer()).ok()?);
     let subscriber = tracing_subscriber::registry().with(all);
@@ -163,17 +171,18 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     }
     telemetry.adopt_in_background();
     let files = config.analytics.read_files.value && telemetry.analytics().is_some();
-    Some((telemetry, Watch::new(files)))
+    let capture = telemetry.capture();
+    Some((telemetry, Watch::new(files, capture)))
 }
 
 /// The observer behind the relay.
 struct Watch(protocol::Observer);
 
 impl Watch {
-    fn new(files: bool) -> Self {
+    fn new(files: bool, capture: Capture) -> Self {
         let around = std::env::var("TRACEPARENT").ok().and_then(|text| ids::traceparent(&text));
         let link = around.map(|(trace, span, _)| Link { trace, span, relation: Relation::Process });
-        Watch(protocol::Observer::new(Capture::NONE).with_process_link(link).with_files(files))
+        Watch(protocol::Observer::new(capture).with_process_link(link).with_files(files))
     }
 }
 

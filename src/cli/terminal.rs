@@ -77,7 +77,10 @@ fn is_utf8(locale: &str) -> bool {
 
 /// Text from outside without what could drive a terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    // Marks of direction change what is seen without changing what is there.
+    let hides = |c: char| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let unwanted = |c: char| c.is_control() && c != '\n' || hides(c);
+    text.chars().map(|c| if unwanted(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Shows what is being done until [`done`], in a terminal.

@@ -43,6 +43,10 @@ impl<'a> Env<'a> {
         Ok(warnings)
     }
 
+    pub(super) fn error(&mut self, error: ConfigError) {
+        self.errors.push(error);
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<Setting<String>> {
         self.said(&[name.to_owned()]).into_iter().next().map(|said| said.text)
     }

@@ -4,7 +4,7 @@ use super::env::Env;
 
 const BATCHES: &str = "records are kept in the outbox and leave in batches; its bounds are `outbox.max_bytes` and \
                        `outbox.max_age`";
-const LIMITS: &str = "attributes come from a table and are bounded there; nothing is cut by number or length";
+const LIMITS: &str = "attributes come from a table and are bounded there; nothing is cut by number";
 
 /// Names, and the sentence that follows "not supported: ". Source of the names: OpenTelemetry specification 1.60,
 /// "Environment Variable Specification", and "OpenTelemetry Protocol Exporter".
@@ -30,15 +30,11 @@ pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_SPAN_EVENT_COUNT_LIMIT",
             "OTEL_SPAN_LINK_COUNT_LIMIT",
             "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
             "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
             "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
         ],
         LIMITS,
@@ -60,7 +56,6 @@ pub(super) const UNSUPPORTED: &[(&[&str], &str)] = &[
         &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
         "the buckets are those that the conventions advise",
     ),
-    (&["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"], "no content is captured yet"),
     (&["TRACESTATE", "BAGGAGE"], "only `TRACEPARENT` is read, for a link"),
 ];
 

@@ -23,7 +23,7 @@ pub enum Shape {
 }
 
 /// A type that a field of a fact may have.
-pub trait Field: Sized {
+pub trait Field: Sized + Clone {
     /// The shape of its values.
     const SHAPE: Shape;
     /// Whether a fact can do without it.
@@ -38,6 +38,10 @@ pub trait Field: Sized {
     fn text(&self) -> Option<&str> {
         None
     }
+    /// The value with its texts as `clean` wants them; `None` where it leaves all as they are.
+    fn changed(&self, _: Clean<'_>) -> Option<Self> {
+        None
+    }
     /// Whether there is nothing to record.
     fn absent(&self) -> bool {
         false
@@ -45,6 +49,9 @@ pub trait Field: Sized {
     /// The value as it came back, `None` if it is missing and must not be.
     fn restored(value: Option<Value>) -> Option<Self>;
 }
+
+/// Answers with another text where one may not leave as it is.
+pub type Clean<'c> = &'c dyn Fn(&str) -> Option<String>;
 
 /// A value as a visitor saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +71,8 @@ pub enum Value {
 }
 
 macro_rules! field {
-    ($own:ty, $shape:ident, $recorded:ty, |$it:ident| $record:expr, $text:expr, $($pattern:pat => $value:expr),+) => {
+    ($own:ty, $shape:ident, $recorded:ty, |$it:ident| $record:expr, $text:expr, $changed:expr,
+        $($pattern:pat => $value:expr),+) => {
         impl Field for $own {
             const SHAPE: Shape = Shape::$shape;
             const OPTIONAL: bool = false;
@@ -76,6 +84,10 @@ macro_rules! field {
             fn text(&self) -> Option<&str> {
                 let of: fn(&Self) -> Option<&str> = $text;
                 of(self)
+            }
+            fn changed(&self, clean: Clean<'_>) -> Option<Self> {
+                let of: fn(&Self, Clean<'_>) -> Option<Self> = $changed;
+                of(self, clean)
             }
             fn restored(value: Option<Value>) -> Option<Self> {
                 match value? { $($pattern => $value,)+ _ => None }
@@ -91,6 +103,9 @@ macro_rules! field {
             fn text(&self) -> Option<&str> {
                 self.as_ref().and_then(Field::text)
             }
+            fn changed(&self, clean: Clean<'_>) -> Option<Self> {
+                self.as_ref().and_then(|it| it.changed(clean)).map(Some)
+            }
             fn absent(&self) -> bool {
                 self.is_none()
             }
@@ -101,11 +116,11 @@ macro_rules! field {
     };
 }
 
-field!(Text<'_>, Text, &'b str, |it| &**it, |it| Some(it), Value::Text(text) => Some(Text::Owned(text)));
-field!(u64, Integer, u64, |it| *it, |_| None, Value::Unsigned(n) => Some(n), Value::Signed(n) => n.try_into().ok());
-field!(i64, Integer, i64, |it| *it, |_| None, Value::Signed(n) => Some(n), Value::Unsigned(n) => n.try_into().ok());
-field!(f64, Number, f64, |it| *it, |_| None, Value::Number(n) => Some(n));
-field!(bool, Flag, bool, |it| *it, |_| None, Value::Flag(flag) => Some(flag));
+field!(Text<'_>, Text, &'b str, |it| &**it, |it| Some(it), |it, clean| clean(it).map(Text::Owned), Value::Text(text) => Some(Text::Owned(text)));
+field!(u64, Integer, u64, |it| *it, |_| None, |_, _| None, Value::Unsigned(n) => Some(n), Value::Signed(n) => n.try_into().ok());
+field!(i64, Integer, i64, |it| *it, |_| None, |_, _| None, Value::Signed(n) => Some(n), Value::Unsigned(n) => n.try_into().ok());
+field!(f64, Number, f64, |it| *it, |_| None, |_, _| None, Value::Number(n) => Some(n));
+field!(bool, Flag, bool, |it| *it, |_| None, |_, _| None, Value::Flag(flag) => Some(flag));
 
 /// A list of texts; empty is the same as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -134,6 +149,13 @@ impl Field for List<'_> {
         Self: 'b;
     fn recorded(&self, allowed: bool) -> Self::Recorded<'_> {
         (allowed && !self.0.is_empty()).then(|| display(Json(self)))
+    }
+    fn changed(&self, clean: Clean<'_>) -> Option<Self> {
+        let cleaned: Vec<Option<String>> = self.0.iter().map(|text| clean(text)).collect();
+        cleaned.iter().any(Option::is_some).then(|| {
+            let each = self.0.iter().zip(cleaned);
+            List(each.map(|(text, clean)| clean.map_or_else(|| text.clone(), Text::Owned)).collect())
+        })
     }
     fn absent(&self) -> bool {
         self.0.is_empty()

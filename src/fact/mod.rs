@@ -6,19 +6,22 @@
 
 mod catalogue;
 mod class;
+mod cut;
 mod decode;
 mod envelope;
 mod field;
 pub mod ids;
+#[cfg(feature = "content")]
+pub mod redact;
 #[macro_use]
 mod table;
 pub mod vocabulary;
 
 pub use catalogue::catalogue;
-pub use class::{Capture, Class, Kind};
+pub use class::{Capture, Class, Kind, VALUE_BYTES};
 pub use decode::{Fields, event, span_end, span_start};
 pub use envelope::{ENVELOPE, End, Envelope, Link, Relation, parse_links};
-pub use field::{Field, List, Shape, Value, Values};
+pub use field::{Clean, Field, List, Shape, Value, Values};
 pub use table::{Ends, Entry, FieldInfo, Lasting, Point, Starts, Subject};
 pub use vocabulary::{ENTRIES, Fact, entry};
 

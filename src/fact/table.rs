@@ -238,7 +238,7 @@ macro_rules! facts {
                                 "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
                                 "factline.remote" = envelope().remote.then_some(true),
                                 "factline.links" = envelope().shown_links(),
-                                $( $key = $crate::fact::Field::recorded(&self.$field, capture.allows($class)), )*
+                                $( $key = $crate::fact::Field::recorded(&*capture.point(&self.$field, $class), capture.allows($class)), )*
                             })
                         };
                     }
@@ -312,8 +312,8 @@ macro_rules! facts {
                         "factline.parent" = (envelope().parent != 0).then_some(envelope().parent),
                         "factline.remote" = envelope().remote.then_some(true),
                         "factline.links" = envelope().shown_links(),
-                        $( $key_key = $crate::fact::Field::recorded(&self.$key_field, capture.allows($key_class)), )*
-                        $( $start_key = $crate::fact::Field::recorded(&self.$start_field, capture.allows($start_class)), )*
+                        $( $key_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$key_field, $key_class), capture.allows($key_class)), )*
+                        $( $start_key = $crate::fact::Field::recorded(&*capture.lasting(&self.$start_field, $start_class), capture.allows($start_class)), )*
                         "factline.end" = tracing::field::Empty,
                         "factline.end_observed" = tracing::field::Empty,
                         "factline.start" = tracing::field::Empty,
@@ -337,7 +337,8 @@ macro_rules! facts {
                     let Some(metadata) = span.metadata().filter(|_| !span.is_disabled()) else { return };
                     let known = |value: u64| (value != 0).then_some(value);
                     let (observed, start, parent) = (known(end.observed), known(end.start), known(end.parent));
-                    $( let $end_field = $crate::fact::Field::recorded(&self.$end_field, capture.allows($end_class)); )*
+                    $( let $end_field = capture.lasting(&self.$end_field, $end_class); )*
+                    $( let $end_field = $crate::fact::Field::recorded(&*$end_field, capture.allows($end_class)); )*
                     let nothing = None::<&dyn tracing::Value>;
                     let values = [
                         nothing, nothing, nothing, nothing, nothing, nothing, nothing,

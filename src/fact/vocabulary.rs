@@ -6,7 +6,7 @@
 //! in `_s` are seconds, those that end in `_ms` milliseconds.
 
 use Class::{Content, Environment, Id, Operational};
-use Kind::{Arguments, Messages, Output, Paths, Prompts, Repository};
+use Kind::{Arguments, Messages, Output, Paths, Prompts, Reasoning, Repository, User};
 use tracing::Level;
 
 use super::table::{Ends, Entry, Lasting, Point, Starts, Subject};
@@ -72,6 +72,8 @@ facts! {
             branch: Option<Text<'a>> = "vcs.ref.head.name", Environment(Repository);
             /// Commit.
             revision: Option<Text<'a>> = "vcs.ref.head.revision", Environment(Repository);
+            /// Instructions that the client gives the agent, as JSON in the form of the GenAI conventions.
+            instructions: Option<Text<'a>> = "gen_ai.system_instructions", Content(Prompts);
         }
 
         /// A thread was unloaded or deleted.
@@ -110,6 +112,8 @@ facts! {
             image_count: Option<u64> = "codex.input.image_count", Operational;
             /// What the client says the prompt came from.
             source: Option<Text<'a>> = "codex.turn.source", Operational;
+            /// The prompt, as JSON in the form of the GenAI conventions.
+            prompt: Option<Text<'a>> = "gen_ai.input.messages", Content(Prompts);
         }
 
         /// The configuration a turn runs with.
@@ -193,6 +197,8 @@ facts! {
             image_count: Option<u64> = "codex.input.image_count", Operational;
             /// What the client says the input came from.
             source: Option<Text<'a>> = "codex.turn.source", Operational;
+            /// The input, as JSON in the form of the GenAI conventions.
+            input: Option<Text<'a>> = "gen_ai.input.messages", Content(Prompts);
         }
 
         /// The server asked somebody to approve a command, a patch or a permission.
@@ -224,6 +230,10 @@ facts! {
             command: Option<Text<'a>> = "codex.approval.command", Content(Arguments);
             /// The reason the agent gives.
             reason: Option<Text<'a>> = "codex.approval.reason", Content(Messages);
+            /// Where the command is to run.
+            cwd: Option<Text<'a>> = "process.working_directory", Environment(Paths);
+            /// The directory that is to become writable.
+            grant_root: Option<Text<'a>> = "codex.approval.grant_root", Environment(Paths);
         }
 
         /// An approval was answered, or will not be.
@@ -267,6 +277,8 @@ facts! {
             duration_s: Option<f64> = "codex.review.duration_s", Operational;
             /// Why it failed.
             error_type: Option<Text<'a>> = "error.type", Operational;
+            /// What the review found.
+            findings: Option<Text<'a>> = "codex.review.findings", Content(Messages);
         }
 
         /// The guardian, another agent, decided in the user's place.
@@ -487,6 +499,8 @@ facts! {
             connection_id: u64 = "codex.connection.id", Id;
             /// How it is logged in: `chatgpt`, `apikey`, ...; absent where it is not.
             auth_mode: Option<Text<'a>> = "codex.account.auth_mode", Operational;
+            /// Address of the account.
+            email: Option<Text<'a>> = "user.email", Environment(User);
         }
 
         /// How much of the account's rate limit is used, one fact for each of its windows.
@@ -939,8 +953,16 @@ facts! {
                 started_at: Option<i64> = "codex.turn.started_at", Operational;
                 /// Images in the prompt.
                 image_count: Option<u64> = "codex.input.image_count", Operational;
-                /// The prompt.
+                /// The prompt, as JSON in the form of the GenAI conventions.
                 prompt: Option<Text<'a>> = "gen_ai.input.messages", Content(Prompts);
+                /// Working directory of the thread.
+                cwd: Option<Text<'a>> = "process.working_directory", Environment(Paths);
+                /// Address of the thread's repository.
+                repository: Option<Text<'a>> = "vcs.repository.url.full", Environment(Repository);
+                /// Branch when the thread began.
+                branch: Option<Text<'a>> = "vcs.ref.head.name", Environment(Repository);
+                /// Commit when the thread began.
+                revision: Option<Text<'a>> = "vcs.ref.head.revision", Environment(Repository);
             }
             end {
                 /// `completed`, `failed` or `interrupted`.
@@ -991,8 +1013,12 @@ facts! {
                 first_token_s: Option<f64> = "codex.turn.time_to_first_token_s", Operational;
                 /// What the error says.
                 message: Option<Text<'a>> = "exception.message", Content(Messages);
-                /// The agent's last message.
+                /// What the agent said, as JSON in the form of the GenAI conventions.
                 answer: Option<Text<'a>> = "gen_ai.output.messages", Content(Messages);
+                /// What it thought, as far as the server shows it: a JSON list of `reasoning` parts.
+                reasoned: Option<Text<'a>> = "codex.turn.reasoning", Content(Reasoning);
+                /// The diff of all its changes.
+                diff: Option<Text<'a>> = "codex.turn.diff", Content(Output);
             }
         }
 
@@ -1025,10 +1051,14 @@ facts! {
                 plugin_id: Option<Text<'a>> = "codex.plugin.id", Operational;
                 /// The app behind the tool.
                 connector_id: Option<Text<'a>> = "codex.app.connector_id", Operational;
-                /// Command line, arguments or query.
+                /// Arguments as JSON: those of an MCP or dynamic tool as they are, else `command`, `query` or `prompt`.
                 arguments: Option<Text<'a>> = "gen_ai.tool.call.arguments", Content(Arguments);
+                /// The command as the server shows it.
+                command_line: Option<Text<'a>> = "process.command_line", Content(Arguments);
                 /// Working directory.
                 cwd: Option<Text<'a>> = "process.working_directory", Environment(Paths);
+                /// The file that is looked at.
+                path: Option<Text<'a>> = "file.path", Environment(Paths);
             }
             end {
                 /// `completed`, `failed`, `declined` or `interrupted`.
@@ -1099,8 +1129,12 @@ facts! {
                 transparent: Option<bool> = "codex.image.transparent_background", Operational;
                 /// Id of the generation of an image.
                 generation_id: Option<Text<'a>> = "codex.image.generation_id", Id;
-                /// Output, result or diff.
+                /// Output of a command, JSON of an MCP or dynamic tool's result or of the diffs of a patch.
                 result: Option<Text<'a>> = "gen_ai.tool.call.result", Content(Output);
+                /// What an MCP tool's error says.
+                message: Option<Text<'a>> = "exception.message", Content(Output);
+                /// What was searched for.
+                search_query: Option<Text<'a>> = "codex.web_search.query", Content(Arguments);
                 /// Files it touched.
                 paths: List<'a> = "codex.file_change.paths", Environment(Paths);
             }

@@ -102,6 +102,11 @@ impl Key {
         Key { name: name.into(), head, len }
     }
 
+    /// The key's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Length of the key's name in bytes.
     pub fn name_len(&self) -> usize {
         self.name.len()
@@ -233,6 +238,12 @@ impl Key {
 /// Appends an attribute that is a text, with a key that is not worth keeping.
 pub(super) fn text(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
     Key::new(name).text(out, tag, value);
+}
+
+/// Appends an attribute whose value, an `AnyValue`, is encoded already.
+pub(super) fn any(out: &mut Vec<u8>, tag: u8, name: &str, value: &[u8]) {
+    Key::new(name).begin(out, tag, value.len());
+    out.extend_from_slice(value);
 }
 
 /// Copies attributes written with any tag, giving them another.

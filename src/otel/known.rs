@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use tracing::Metadata;
 
 use super::encode::{Key, SPAN_ATTRIBUTE, text};
+use super::message::is_message;
 use crate::fact::{Class, ENTRIES, Entry, FieldInfo, Shape};
 
 /// Fields that a span has between those of its start and those of its end.
@@ -30,7 +31,9 @@ pub(super) struct Known {
 pub(super) struct Attribute {
     pub key: Key,
     pub is_id: bool,
+    /// It is off unless somebody switches its kind on.
     pub is_content: bool,
+    pub is_message: bool,
     pub is_list: bool,
     /// It says that something failed.
     pub is_failure: bool,
@@ -49,7 +52,8 @@ impl Known {
             Some(Attribute {
                 key: Key::new(info.key),
                 is_id: info.class == Class::Id,
-                is_content: matches!(info.class, Class::Content(_)),
+                is_content: info.class.is_private(),
+                is_message: is_message(info.key),
                 is_list: info.shape == Shape::List,
                 is_failure: info.key == "error.type",
                 is_shown: info.key == key,

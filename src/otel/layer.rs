@@ -14,7 +14,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::encode::{self, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::known;
+use super::message::Messages;
 use super::open::{Ending, Log, OpenSpan, with_records};
+use super::points::Points;
 use super::record::Visited;
 use super::resource::{Header, Resource};
 use super::sink::{Accepted, Only, Signal, Sink};
@@ -34,6 +36,8 @@ pub struct OtelLayer {
     resource: Mutex<Resource>,
     equal: Equal,
     pool: Mutex<Vec<Vec<u8>>>,
+    messages: Messages,
+    points: Option<Points>,
 }
 
 /// What each layer has open of a span; mostly there is one, for which a list would cost an allocation.
@@ -83,7 +87,24 @@ impl OtelLayer {
             resource: Mutex::new(resource),
             equal: Equal::default(),
             pool: Mutex::new(Vec::new()),
+            messages: Messages::default(),
+            points: None,
         }
+    }
+
+    /// Where captured messages go: spans, log records, or both.
+    #[must_use]
+    pub fn with_messages(mut self, messages: Messages) -> Self {
+        self.messages = messages;
+        self
+    }
+
+    /// Facts that are points in time, INFO and louder, are also events of the span that they happen in, at most
+    /// `most` on one; 0 makes none. They are log records all the same.
+    #[must_use]
+    pub fn with_span_events(mut self, most: usize) -> Self {
+        self.points = (most > 0 && self.only != Some(Signal::Logs)).then(|| Points::new(most));
+        self
     }
 
     pub(super) fn of(signal: Signal, sink: impl Sink, resource: Resource) -> Self {
@@ -120,6 +141,10 @@ impl OtelLayer {
         }
     }
 
+    fn points_of(&self, open: &OpenSpan) -> Vec<u8> {
+        self.points.as_ref().map_or_else(Vec::new, |points| points.take((open.trace, open.span)))
+    }
+
     fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
         open.ended = true;
         with_records(open, end, span, log, |accepted| self.sink.accept(accepted));
@@ -140,10 +165,15 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let entry = known.entry;
         BUFFERS.with_borrow_mut(|[record, ..]| {
             encode::begin_record(record);
+            let begun = record.len();
             let mut visited = Visited::new(known, LOG_ATTRIBUTE, record);
+            visited.messages = self.messages;
             event.record(&mut visited);
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let (content, place) = (visited.content, (visited.trace, visited.span));
+            if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
+                points.add(place, entry.name, time, record.get(begun..).unwrap_or_default());
+            }
             let severity = severity(*metadata.level());
             let log =
                 Log { event: entry.name, time, observed, severity, uid: self.uid(entry.name, ids, time) };
@@ -163,10 +193,14 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         }
         let mut buffer = self.buffer();
         let mut visited = Visited::new(known, SPAN_ATTRIBUTE, &mut buffer);
+        visited.messages = self.messages;
         attributes.record(&mut visited);
         let observed = visited.observed;
         let started = visited.out.len();
         let open = OpenSpan::new(known, self.only, visited);
+        if let Some(points) = &self.points {
+            points.open((open.trace, open.span));
+        }
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
             let begin = Some((open.key(), open.time, stored.as_slice()));
@@ -203,7 +237,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             open.content |= visited.content;
             let event = open.lasting().and_then(|lasting| lasting.end_event);
             let uid = event.map_or(0, |event| self.uid(event, open.ids, time));
-            let end = Ending { time, observed, start, parent, failed, attributes, uid };
+            let points = &self.points_of(open);
+            let end = Ending { time, observed, start, parent, failed, attributes, points, uid };
             self.end(open, &end, record, log);
         });
     }
@@ -217,8 +252,8 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         let attributes = open.unobserved();
         let time = now.max(open.time);
         let uid = uid("end", open.ids, time, 0);
-        let end =
-            Ending { time, observed: now, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let points = &self.points_of(open);
+        let end = Ending { points, ..Ending::unobserved(time, now, &attributes, uid) };
         BUFFERS.with_borrow_mut(|[_, record, log]| self.end(open, &end, record, log));
     }
 }

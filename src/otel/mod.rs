@@ -8,7 +8,9 @@ mod durable;
 mod encode;
 mod known;
 mod layer;
+mod message;
 mod open;
+mod points;
 mod ratio;
 mod record;
 mod resource;
@@ -23,6 +25,7 @@ mod unseen;
 pub use durable::{DurableLogs, DurableSpans};
 
 pub use layer::{OtelLayer, only_facts};
+pub use message::Messages;
 pub use open::recover;
 pub use ratio::Ratio;
 pub use resource::{Header, Resource};

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::{Known, named};
+use super::message::{self, Messages};
 use super::record::Visited;
 use super::sink::{Accepted, Signal};
-use crate::fact::{Lasting, Link};
+use crate::fact::{Capture, Lasting, Link};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
 
 /// A span that began and has not ended.
@@ -27,8 +28,9 @@ pub(super) struct OpenSpan {
     pub attributes: Vec<u8>,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
-    /// Whether there is anything of the class content.
+    /// Whether there is content or environment in it.
     pub content: bool,
+    messages: Messages,
     pub ended: bool,
 }
 
@@ -44,7 +46,16 @@ pub(super) struct Ending<'b> {
     pub failed: bool,
     /// Attributes of the end, tagged as a span's.
     pub attributes: &'b [u8],
+    /// What happened in it, as fields of a span.
+    pub points: &'b [u8],
     pub uid: u64,
+}
+
+impl<'b> Ending<'b> {
+    /// Nobody saw it end.
+    pub fn unobserved(time: u64, observed: u64, attributes: &'b [u8], uid: u64) -> Self {
+        Ending { time, observed, start: 0, parent: 0, failed: false, attributes, points: &[], uid }
+    }
 }
 
 impl OpenSpan {
@@ -66,6 +77,7 @@ impl OpenSpan {
             attributes: std::mem::take(visited.out),
             keys_end,
             content: visited.content,
+            messages: visited.messages,
             ended: false,
         }
     }
@@ -105,8 +117,13 @@ impl OpenSpan {
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
         encode::fixed64(out, 0x41, end.time.max(start));
-        out.extend_from_slice(&self.attributes);
-        out.extend_from_slice(end.attributes);
+        for attributes in [&self.attributes[..], end.attributes] {
+            match self.messages {
+                Messages::Logs => message::only(out, attributes, |key| !message::is_message(key)),
+                Messages::Both | Messages::Spans => out.extend_from_slice(attributes),
+            }
+        }
+        out.extend_from_slice(end.points);
         for link in &self.links {
             let mut inner = Vec::with_capacity(96);
             encode::id(&mut inner, 0x0a, link.trace.to_be_bytes());
@@ -127,15 +144,18 @@ impl OpenSpan {
     /// Writes a log record about the span into `out`; `said` are attributes of the span.
     pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Vec<u8>) -> &'o [u8] {
         encode::begin_record(out);
-        said.into_iter().for_each(|attributes| encode::retag(out, attributes, LOG_ATTRIBUTE));
+        said.into_iter().for_each(|attributes| match self.content {
+            true => message::from_span(out, attributes, self.messages),
+            false => encode::retag(out, attributes, LOG_ATTRIBUTE),
+        });
         log.complete((self.trace, self.span), out)
     }
 
     /// What is stored so that it can be finished after a crash.
     ///
     /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
-    /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content), then as u32
-    /// length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
+    /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where
+    /// messages go), then as u32 length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
     pub fn store(&self, out: &mut Vec<u8>) {
         out.clear();
         out.push(match self.only {
@@ -150,7 +170,7 @@ impl OpenSpan {
         for number in [self.span, self.parent, self.time, self.ids] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.push(u8::from(self.remote) | u8::from(self.content) << 1);
+        out.push(u8::from(self.remote) | u8::from(self.content) << 1 | self.messages.code() << 2);
         let links: Vec<String> = self
             .links
             .iter()
@@ -196,8 +216,22 @@ impl OpenSpan {
             attributes,
             keys_end,
             content: flags & 2 != 0,
+            messages: Messages::from_code(flags >> 2 & 3),
             ended: false,
         })
+    }
+
+    /// Takes out what may not leave any more. The attributes that a record at the end repeats are identifiers.
+    fn withdraw(&mut self, capture: Capture) {
+        if !self.content {
+            return;
+        }
+        let fields = self.known.entry.fields;
+        let class = |key: &str| fields.iter().find(|field| field.key == key).map(|field| field.class);
+        let mut kept = Vec::new();
+        message::only(&mut kept, &self.attributes, |key| class(key).is_none_or(|it| capture.allows(it)));
+        self.attributes = kept;
+        self.content = !capture.is_none();
     }
 
     /// Attributes that say nobody saw it end.
@@ -271,23 +305,24 @@ impl<'b> Parts<'b> {
 }
 
 /// Finishes what a dead process left open in its lane, as interrupted at the last time it saw anything.
-/// Returns how many there were.
+/// Returns how many there were. What was captured when they began and is not allowed by `capture` any more is taken
+/// out.
 ///
 /// # Errors
 /// The lane could not be written.
-pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue]) -> std::io::Result<usize> {
+pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) -> std::io::Result<usize> {
     let unfinished = lane.unfinished();
     let count = unfinished.len();
     for left in unfinished {
-        let Some(open) = OpenSpan::restore(&left.payload) else {
+        let Some(mut open) = OpenSpan::restore(&left.payload) else {
             lane.finish(Transaction { begin: None, end: Some(left.key), records: &[] })?;
             continue;
         };
+        open.withdraw(capture);
         let attributes = open.unobserved();
         let time = left.last_seen_ns.max(open.time);
         let uid = super::uid::uid("end", open.ids, time, 0);
-        let end =
-            Ending { time, observed: time, start: 0, parent: 0, failed: false, attributes: &attributes, uid };
+        let end = Ending::unobserved(time, time, &attributes, uid);
         let (mut span, mut log) = (Vec::new(), Vec::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
             let queues = |signal: &Signal| match (signal, open.only) {

@@ -5,7 +5,9 @@ use std::fmt;
 use tracing::field::{Field, Visit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::encode::LOG_ATTRIBUTE;
 use super::known::{Attribute, Known};
+use super::message::{self, Messages};
 use crate::fact::{ENVELOPE, Entry, Link, parse_links};
 
 /// What a fact's fields say, once visited.
@@ -18,8 +20,10 @@ pub(super) struct Visited<'b> {
     pub keys_end: Option<usize>,
     /// The span's name, if it shows a value that was there.
     name: String,
-    /// Whether there is anything of the class content.
+    /// Whether there is content or environment in it.
     pub content: bool,
+    /// Where messages go.
+    pub messages: Messages,
     /// A hash of every identifier.
     pub ids: u64,
     /// Whether there is an `error.type`.
@@ -53,6 +57,7 @@ impl<'b> Visited<'b> {
             keys_end: None,
             name: String::new(),
             content: false,
+            messages: Messages::default(),
             ids: 0,
             failed: false,
             time: 0,
@@ -156,6 +161,9 @@ impl Visit for Visited<'_> {
             self.failed |= attribute.is_failure;
             if attribute.is_shown {
                 self.name = [self.known.shown, value].concat().trim_end().to_owned();
+            }
+            if attribute.is_message && self.tag == LOG_ATTRIBUTE {
+                return message::to_log(self.out, attribute.key.name(), value, self.messages);
             }
             attribute.key.text(self.out, self.tag, value);
         }

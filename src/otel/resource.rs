@@ -2,7 +2,11 @@
 
 use super::encode::{self, RESOURCE_ATTRIBUTE};
 use super::sink::Signal;
+use crate::fact::Capture;
 use crate::fact::vocabulary::ConnectionStart;
+
+/// Which kinds of content and environment are captured: `none`, `all`, or their names.
+const CAPTURE_MODE: &str = "codex.capture.mode";
 
 /// The resource: attributes that describe the observed process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +21,7 @@ impl Resource {
             ("service.name", service_name),
             ("telemetry.distro.name", "factline"),
             ("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
+            (CAPTURE_MODE, "none"),
         ];
         Resource { attributes: own.map(|(key, value)| (key.to_owned(), value.to_owned())).into() }
     }
@@ -26,6 +31,13 @@ impl Resource {
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.set(key, value);
         self
+    }
+
+    /// The same with what is captured said on it (`codex.capture.mode`), so that an absent attribute can be told
+    /// from one that was not let out.
+    #[must_use]
+    pub fn with_capture(self, capture: Capture) -> Self {
+        self.with(CAPTURE_MODE, &capture.to_string())
     }
 
     /// Sets an attribute.

@@ -20,7 +20,7 @@ pub struct Accepted<'a> {
     pub begin: Option<(Key, u64, &'a [u8])>,
     /// Something that lasts ended.
     pub end: Option<Key>,
-    /// There is something of the class content in it: where space runs out, it goes first.
+    /// There is content or environment in it: where space runs out, it goes first.
     pub content: bool,
     /// Finished records with their time in ns.
     pub records: &'a [(Signal, u64, &'a [u8])],

@@ -44,6 +44,7 @@ mod status;
 mod store;
 mod tail;
 mod totals;
+mod withdraw;
 mod writer;
 
 pub use emit::Outbox;

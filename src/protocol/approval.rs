@@ -3,11 +3,12 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::content::KEPT;
 use super::frame::{Answer, Call, RequestId};
 use super::wire::{ApprovalParams, Resolved, read, some, text};
 use super::{Ended, Now, Observer, bounded, seconds};
 use crate::fact::vocabulary::{ApprovalRequested, ApprovalResolved};
-use crate::fact::{Class, Kind, Point, Text};
+use crate::fact::{Point, Text};
 
 /// A question that waits for its answer.
 #[derive(Debug)]
@@ -101,8 +102,7 @@ impl Observer {
         let turn =
             some(&params.turn_id).map(|turn| self.aliases.get(turn).map_or(turn, String::as_str).to_owned());
         let place = turn.as_deref().and_then(|turn| self.place_of_turn(turn));
-        let commands = self.capture.allows(Class::Content(Kind::Arguments));
-        let command = params.command.filter(|_| commands).map(|raw| bounded(raw.get(), 16_384));
+        let command = self.command_line(params.command);
         let fact = ApprovalRequested {
             thread_id: some(&params.thread_id).map(Text::from),
             turn_id: turn.as_deref().map(Text::from),
@@ -116,7 +116,9 @@ impl Observer {
             additional_permissions: Some(question.permissions),
             network: Some(question.network),
             command: command.map(Text::from),
-            reason: some(&params.reason).map(|reason| bounded(reason, 4096).into()),
+            reason: some(&params.reason).map(|reason| bounded(reason, KEPT).into()),
+            cwd: some(&params.cwd).map(Text::from),
+            grant_root: params.grant_root.as_ref().and_then(Value::as_str).map(Text::from),
         };
         fact.emit(&self.envelope(now, place), self.capture);
         let approval = Approval {

@@ -186,9 +186,16 @@ impl Observer {
         state.span = Some(start.start(&envelope, capture));
     }
 
-    pub(super) fn account_changed(&mut self, connection: u64, now: Now, mode: Option<&str>) {
+    pub(super) fn account_changed(
+        &mut self,
+        connection: u64,
+        now: Now,
+        mode: Option<&str>,
+        email: Option<&str>,
+    ) {
         let mode = mode.map(|mode| bounded(mode, 64).to_ascii_lowercase().into());
-        let fact = AccountChanged { connection_id: connection, auth_mode: mode };
+        let fact =
+            AccountChanged { connection_id: connection, auth_mode: mode, email: email.map(Text::from) };
         fact.emit(&self.envelope(now, None), self.capture);
     }
 

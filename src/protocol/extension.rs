@@ -295,7 +295,9 @@ impl Observer {
             user_authorization: review.and_then(|review| some(&review.user_authorization)).map(Text::from),
             decision_source: some(&notice.decision_source).map(Text::from),
             duration_s: took.map(|(end, start)| end.saturating_sub(start) as f64 / 1e3),
-            rationale: review.and_then(|review| some(&review.rationale)).map(|it| bounded(it, 4096).into()),
+            rationale: review
+                .and_then(|review| some(&review.rationale))
+                .map(|it| bounded(it, super::content::KEPT).into()),
         };
         fact.emit(&self.envelope(now, place), self.capture);
     }
@@ -313,7 +315,9 @@ impl Observer {
             time_used_s: goal.and_then(|goal| goal.time_used_seconds),
             created_at: goal.and_then(|goal| goal.created_at),
             updated_at: goal.and_then(|goal| goal.updated_at),
-            objective: goal.and_then(|goal| some(&goal.objective)).map(|it| bounded(it, 4096).into()),
+            objective: goal
+                .and_then(|goal| some(&goal.objective))
+                .map(|it| bounded(it, super::content::KEPT).into()),
         };
         fact.emit(&self.envelope(now, place), self.capture);
     }

@@ -3,12 +3,12 @@
 use tracing::Span;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::tool::{ToolName, change_kind, given, has_text, lines, moved, safe, shown, tool_name, wakes};
+use super::tool::{ToolName, change_kind, given, has_text, lines, moved, safe, tool_name, wakes};
 use super::wire::{Item, ItemNotice, some, text};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
-use crate::fact::{Class, End, Ends, Envelope, Kind, List, Point, Starts, Text};
+use crate::fact::{End, Ends, Envelope, List, Point, Starts, Text};
 
 /// An item whose span is open.
 #[derive(Debug)]
@@ -93,7 +93,9 @@ impl Observer {
                         .and_then(|app| some(&app.connector_id))
                         .map(Text::from),
                     arguments: self.arguments(item).map(Text::from),
+                    command_line: self.command_line(item.command).map(Text::from),
                     cwd: some(&item.cwd).map(Text::from),
+                    path: some(&item.path).map(Text::from),
                 };
                 let spawn = text(&item.kind) == "collabAgentToolCall" && text(&item.tool) == "spawnAgent";
                 let what = if spawn { What::Spawn } else { What::Tool };
@@ -141,7 +143,7 @@ impl Observer {
 
     pub(super) fn item_completed(&mut self, now: Now, notice: &ItemNotice<'_>) {
         let Some((item, thread, turn)) = parts(notice) else { return self.count("missing_context") };
-        let Some(kind) = tool_name(item) else { return };
+        let Some(kind) = tool_name(item) else { return self.said(item, turn) };
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
         let key = (turn, text(&item.id).to_owned());
         let completed =
@@ -278,13 +280,9 @@ impl Observer {
                 .and_then(|action| some(&action.kind))
                 .map(|it| bounded(it, 64).into()),
             result: self.result(item).map(Text::from),
-            paths: changes
-                .iter()
-                .copied()
-                .flatten()
-                .map(|change| bounded(text(&change.path), 1024))
-                .take(256)
-                .collect(),
+            message: self.tool_error(item).map(Text::from),
+            search_query: self.search_query(item).map(Text::from),
+            paths: changes.iter().copied().flatten().map(|change| text(&change.path)).take(256).collect(),
             ..ToolEnd::default()
         }
     }
@@ -306,17 +304,6 @@ impl Observer {
         };
         let place = self.place_of_turn(&key.0);
         fact.emit(&self.envelope(now, place), self.capture);
-    }
-
-    fn arguments(&self, item: &Item<'_>) -> Option<String> {
-        let allowed = self.capture.allows(Class::Content(Kind::Arguments));
-        let raw = item.command.or(item.arguments).or(item.query).or(item.prompt).filter(|_| allowed)?;
-        shown(raw.get())
-    }
-
-    fn result(&self, item: &Item<'_>) -> Option<String> {
-        let allowed = self.capture.allows(Class::Content(Kind::Output));
-        shown(item.aggregated_output.or(item.result).filter(|_| allowed)?.get())
     }
 
     fn name_agents(&mut self, item: &Item<'_>, open: &mut OpenItem) {

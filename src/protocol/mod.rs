@@ -7,6 +7,7 @@
 
 mod approval;
 mod connection;
+mod content;
 mod errors;
 mod extension;
 mod frame;
@@ -31,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use frame::{Answer, Call, Failure, Frame, Malformed, RequestId, parse};
 
 use crate::fact::vocabulary::{Delta, Notification, Request, Response};
-use crate::fact::{Capture, Envelope, Link, Point, Text, bounded};
+use crate::fact::{Capture, Envelope, Kind, Link, Point, Text, bounded};
 use connection::{Asked, Connection};
 use item::OpenItem;
 use thread::Thread;
@@ -294,7 +295,7 @@ impl Observer {
         let asked = Asked {
             method,
             at: now.observed,
-            params: call.params.filter(|_| Asked::keeps(method)).map(|raw| raw.get().to_owned()),
+            params: call.params.filter(|_| self.keeps(method)).map(|raw| raw.get().to_owned()),
             thread: some(&subject.thread_id).map(str::to_owned),
             traceparent: call.traceparent.as_deref().and_then(crate::fact::ids::traceparent),
         };
@@ -314,6 +315,12 @@ impl Observer {
         {
             self.count("forgotten");
         }
+    }
+
+    // Instructions are in the request that makes a thread, and only wanted where they may leave.
+    fn keeps(&self, method: &str) -> bool {
+        Asked::keeps(method)
+            || matches!(method, "thread/start" | "thread/resume") && self.captures(Kind::Prompts)
     }
 
     fn response(&mut self, connection: u64, sender: Sender, now: Now, id: &RequestId, answer: &Answer<'_>) {
@@ -336,7 +343,7 @@ impl Observer {
             duration_s: asked.as_ref().map(|asked| seconds(now.observed.saturating_sub(asked.at))),
             error_code: code.as_deref().map(Text::from),
             error_type: code.as_deref().map(Text::from),
-            message: failure.map(|failure| bounded(&failure.message, 4096).into()),
+            message: failure.map(|failure| bounded(&failure.message, content::KEPT).into()),
         };
         response.emit(&self.envelope(now, None), self.capture);
         match sender {
@@ -373,7 +380,7 @@ impl Observer {
             ("account/read", Answer::Result(result)) => {
                 let account = read::<AccountResult<'_>>(Some(result)).account.unwrap_or_default();
                 if let Some(kind) = some(&account.kind) {
-                    self.account_changed(connection, now, Some(kind));
+                    self.account_changed(connection, now, Some(kind), some(&account.email));
                 }
             }
             ("account/rateLimits/read", Answer::Result(result)) => {
@@ -438,7 +445,7 @@ impl Observer {
             "turn/diff/updated" => self.diff_updated(&read(call.params)),
             "account/updated" => {
                 let notice: AccountNotice<'_> = read(call.params);
-                self.account_changed(connection, now, some(&notice.auth_mode));
+                self.account_changed(connection, now, some(&notice.auth_mode), None);
             }
             "account/rateLimits/updated" => self.limits_reported(now, &read(call.params)),
             "thread/settings/updated" => self.settings_updated(now, &read(call.params)),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::connection::Asked;
+use super::content::KEPT;
 use super::frame::{Answer, Call, RequestId};
 use super::starting::image_count;
 use super::wire::{
@@ -11,15 +12,17 @@ use super::wire::{
 };
 use super::{Now, Observer, bounded, errors};
 use crate::fact::vocabulary::{Error, TurnSteered, TurnUsage};
-use crate::fact::{Point, Text};
+use crate::fact::{Kind, Point, Text};
 
 impl Observer {
     /// The whole diff of a turn so far; only its last one counts.
     pub(super) fn diff_updated(&mut self, notice: &DiffNotice<'_>) {
         let turn = text(&notice.turn_id);
         let turn = self.aliases.get(turn).map_or(turn, String::as_str).to_owned();
+        let kept = self.captures(Kind::Output);
         if let Some(open) = self.turns.get_mut(&turn) {
             open.lines = Some(changed_lines(text(&notice.diff)));
+            open.said.diff = some(&notice.diff).filter(|_| kept).map(|diff| bounded(diff, KEPT).to_owned());
         }
     }
 
@@ -97,6 +100,7 @@ impl Observer {
                 .as_ref()
                 .and_then(|it| some(&it.source))
                 .map(Text::from),
+            input: self.input(params.input.as_deref().unwrap_or_default()).map(Text::from),
         };
         fact.emit(&self.envelope(now, place), self.capture);
     }
@@ -122,7 +126,7 @@ impl Observer {
             error_type: kind.into(),
             http_status: status,
             will_retry: notice.will_retry,
-            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, 4096).into()),
+            message: error.and_then(|error| some(&error.message)).map(|it| bounded(it, KEPT).into()),
         };
         fact.emit(&self.envelope(now, place), self.capture);
         if notice.will_retry == Some(false)

@@ -1,6 +1,5 @@
 //! Turns that were asked for and have not started: what their start will need to know.
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::connection::Asked;
@@ -8,7 +7,7 @@ use super::frame::{Answer, RequestId};
 use super::wire::{Input, TurnNotice, TurnParams, TurnResult, label, read, some, text};
 use super::{Now, Observer, bounded, seconds};
 use crate::fact::vocabulary::{TurnConfigured, TurnQueued};
-use crate::fact::{Class, Kind, Point, Text};
+use crate::fact::{Point, Text};
 
 /// A `turn/start` whose turn has not started.
 #[derive(Debug, Default, Clone)]
@@ -46,10 +45,7 @@ impl Observer {
         let Some(thread) = some(&params.thread_id).map(str::to_owned) else { return };
         let input = params.input.as_deref().unwrap_or_default();
         let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
-        let prompt = self
-            .capture
-            .allows(Class::Content(Kind::Prompts))
-            .then(|| message("user", input.iter().filter_map(|part| some(&part.text))));
+        let prompt = self.input(input);
         let starting = Starting {
             request: Some(id.to_string()),
             connection,
@@ -127,6 +123,7 @@ impl Observer {
                 wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
                 image_count: Some(starting.images),
                 source: starting.config.source.as_deref().map(Text::from),
+                prompt: starting.prompt.as_deref().map(Text::from),
             };
             let place = self.place_of_turn(turn_id);
             fact.emit(&self.envelope(now, place), self.capture);
@@ -210,13 +207,4 @@ pub(super) fn configured<'a>(
 
 pub(super) fn image_count(input: &[Input<'_>]) -> u64 {
     input.iter().filter(|part| matches!(text(&part.kind), "image" | "localImage")).count() as u64
-}
-
-// The JSON that the GenAI conventions prescribe for messages; cut at the text, so that it stays valid.
-pub(super) fn message<'b>(role: &str, texts: impl Iterator<Item = &'b str>) -> String {
-    let parts: Vec<Value> = texts
-        .take(64)
-        .map(|text| serde_json::json!({"type": "text", "content": bounded(text, 16_384)}))
-        .collect();
-    serde_json::json!([{"role": role, "parts": parts}]).to_string()
 }

@@ -12,7 +12,7 @@ use super::wire::{
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{ModelUnknown, ThreadArchived, ThreadClosed, ThreadInitialized, VoiceStarted};
-use crate::fact::{Link, Point, Relation, Text};
+use crate::fact::{Kind, Link, Point, Relation, Text};
 
 /// What later facts of a thread need to know of it.
 #[derive(Debug, Default, Clone)]
@@ -58,6 +58,17 @@ pub(super) struct Thread {
     pub asked_alone: Vec<(&'static str, u64)>,
     /// When it was last heard of, ns since 1970.
     pub heard: u64,
+    /// Where it works, as far as that may leave.
+    pub place: Place,
+}
+
+/// Where a thread works.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Place {
+    pub cwd: Option<String>,
+    pub repository: Option<String>,
+    pub branch: Option<String>,
+    pub revision: Option<String>,
 }
 
 impl Observer {
@@ -142,6 +153,7 @@ impl Observer {
             repository: some(&git.origin_url).map(Text::from),
             branch: some(&git.branch).map(Text::from),
             revision: some(&git.sha).map(Text::from),
+            instructions: self.instructions(&request).map(Text::from),
         };
         fact.emit(&self.envelope(now, None), self.capture);
 
@@ -162,7 +174,15 @@ impl Observer {
         let (model, provider, agent) =
             (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
         let forked = source.and_then(|source| self.threads.get(source)).and_then(|of| of.summary.clone());
+        let of = |kind, text: Option<&str>| text.filter(|_| self.captures(kind)).map(str::to_owned);
+        let place = Place {
+            cwd: of(Kind::Paths, some(&result.cwd)),
+            repository: of(Kind::Repository, some(&git.origin_url)),
+            branch: of(Kind::Repository, some(&git.branch)),
+            revision: of(Kind::Repository, some(&git.sha)),
+        };
         let state = self.thread(id, now);
+        state.place = place;
         state.summary = state.summary.take().or(forked);
         state.disabled_plugins = owned(&result.disabled_plugin_ids);
         state.repository_hash = remote.as_deref().map(super::hash::repository);

@@ -74,12 +74,3 @@ pub(super) fn given(raw: Option<&serde_json::value::RawValue>) -> bool {
 pub(super) fn has_text(raw: Option<&serde_json::value::RawValue>) -> bool {
     raw.is_some_and(|raw| !matches!(raw.get(), "null") && !raw.get().trim_matches('"').trim().is_empty())
 }
-
-// Content as text: a JSON string becomes what it says, anything else stays JSON, both cut at 16 KiB.
-pub(super) fn shown(raw: &str) -> Option<String> {
-    if raw == "null" {
-        return None;
-    }
-    let text = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
-    Some(bounded(&text, 16_384).to_owned())
-}

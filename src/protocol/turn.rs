@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use tracing::Span;
 
+use super::content::{KEPT, Said};
 use super::nesting::Waiting;
 use super::running::error_kind;
 use super::starting::{Starting, configured};
@@ -36,6 +37,7 @@ pub(super) struct Turn {
     pub interrupt_at_ms: Option<u64>,
     pub lines: Option<(u64, u64)>,
     pub first_token: Option<u64>,
+    pub said: Said,
 }
 
 /// What is remembered of a turn that ended.
@@ -165,6 +167,10 @@ impl Observer {
             started_at: turn.started_at,
             image_count: by_request.then_some(asked.images),
             prompt: asked.prompt.as_deref().map(Text::from),
+            cwd: of.place.cwd.as_deref().map(Text::from),
+            repository: of.place.repository.as_deref().map(Text::from),
+            branch: of.place.branch.as_deref().map(Text::from),
+            revision: of.place.revision.as_deref().map(Text::from),
         };
         let envelope = Envelope {
             trace,
@@ -204,6 +210,7 @@ impl Observer {
                 interrupt_at_ms: None,
                 lines: None,
                 first_token: None,
+                said: Said::default(),
             },
         );
         self.without_token += 1;
@@ -239,7 +246,7 @@ impl Observer {
             error_kind: error.and_then(errors::kind).map(Text::from),
             message: error
                 .and_then(|error| some(&error.message))
-                .map(|it| bounded(it, 4096).to_owned().into()),
+                .map(|it| bounded(it, KEPT).to_owned().into()),
             ..TurnEnd::default()
         };
         if failed {
@@ -277,6 +284,9 @@ impl Observer {
             let hash = self.threads.get(&turn.thread).and_then(|thread| thread.repository_hash.clone());
             fact.repository_hash = hash.map(Text::from);
         }
+        fact.answer = turn.said.answer(&fact.status).map(Text::from);
+        fact.reasoned = turn.said.reasoned().map(Text::from);
+        fact.diff = turn.said.diff.map(Text::from);
         fact.first_token_s = turn.first_token.map(|at| seconds(at.saturating_sub(started)));
         let status = fact.status.clone();
         let error = fact.error_type.clone();
@@ -305,6 +315,7 @@ impl Observer {
                 review_target: target.map(Text::from),
                 duration_s: Some(seconds(now.time.saturating_sub(started))),
                 error_type: error,
+                findings: turn.said.findings.map(Text::from),
             };
             fact.emit(&self.envelope(now, Some((turn.trace, turn.span))), self.capture);
         }

@@ -94,7 +94,7 @@ wire! {
         input: Vec<Input<'a>>, turn_trigger: Word<'a>, model: Word<'a>, effort: Word<'a>, summary: Word<'a>,
         service_tier: Word<'a>, personality: Word<'a>, approval_policy: Value, approvals_reviewer: Word<'a>,
         sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
-        target: Input<'a>,
+        target: Input<'a>, base_instructions: Word<'a>, developer_instructions: Word<'a>,
     }
     ClientMetadata { #[serde(rename = "workspace_kind")] workspace_kind: Word<'a>, source: Word<'a>, }
     SettingsNotice { thread_id: Word<'a>, thread_settings: Settings<'a>, }
@@ -120,7 +120,7 @@ wire! {
         content_items: Vec<Input<'a>>, sender_thread_id: Word<'a>, agents_states: BTreeMap<String, AgentState<'a>>,
         revised_prompt: &'a RawValue, saved_path: &'a RawValue, transparent_background: bool, generation_id: Word<'a>,
         command: &'a RawValue, arguments: &'a RawValue, query: &'a RawValue, prompt: &'a RawValue,
-        aggregated_output: &'a RawValue, result: &'a RawValue, text: &'a RawValue, cwd: Word<'a>,
+        aggregated_output: &'a RawValue, result: &'a RawValue, text: Word<'a>, cwd: Word<'a>, summary: Vec<Word<'a>>, path: Word<'a>, review: Word<'a>,
     }
     SearchAction { #[serde(rename = "type")] kind: Word<'a>, query: &'a RawValue, queries: Vec<&'a RawValue>, }
     AgentState { status: Word<'a>, }
@@ -131,7 +131,7 @@ wire! {
         thread_id: Word<'a>, turn_id: Word<'a>, item_id: Word<'a>, started_at_ms: i64, kind: Word<'a>,
         approval_id: &'a RawValue, network_approval_context: Value, proposed_network_policy_amendments: Value,
         additional_permissions: Value, grant_root: Value, permissions: Value, command: &'a RawValue,
-        reason: Word<'a>,
+        reason: Word<'a>, cwd: Word<'a>,
     }
     DiffNotice { turn_id: Word<'a>, diff: Word<'a>, }
     VoiceNotice { thread_id: Word<'a>, realtime_session_id: Word<'a>, }
@@ -145,7 +145,7 @@ wire! {
     RateLimitsNotice { rate_limits: RateLimits<'a>, }
     RateLimits { limit_id: Word<'a>, primary: RateWindow<'a>, secondary: RateWindow<'a>, }
     RateWindow { used_percent: f64, window_duration_mins: i64, resets_at: i64, }
-    AccountKind { #[serde(rename = "type")] kind: Word<'a>, }
+    AccountKind { #[serde(rename = "type")] kind: Word<'a>, email: Word<'a>, }
     ListedModel { id: Word<'a>, model: Word<'a>, default_reasoning_effort: Word<'a>, }
     Resolved { thread_id: Word<'a>, request_id: &'a RawValue, }
     ErrorNotice { error: TurnError<'a>, will_retry: bool, thread_id: Word<'a>, turn_id: Word<'a>, }

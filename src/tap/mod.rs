@@ -226,6 +226,8 @@ impl<O: Observer> Observer for Option<O> {
 pub struct Tap {
     /// The program and its arguments, passed on as they are; no shell is involved.
     pub command: Vec<OsString>,
+    /// Variables of ours that the command does not get: our own credentials.
+    pub hidden: Vec<String>,
     /// The longest line that is handed out whole, in bytes.
     pub line_limit: usize,
     /// What may wait for the observer, in bytes.
@@ -235,7 +237,7 @@ pub struct Tap {
 impl Tap {
     /// That command with the default bounds, [`LINE_LIMIT`] and [`BACKLOG_BYTES`].
     pub fn new(command: Vec<OsString>) -> Tap {
-        Tap { command, line_limit: LINE_LIMIT, backlog_bytes: BACKLOG_BYTES }
+        Tap { command, hidden: Vec::new(), line_limit: LINE_LIMIT, backlog_bytes: BACKLOG_BYTES }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn run(tap: Tap, observer: impl Observer + 'static) -> Result<Exit, StartErr
     let queue = Arc::new(Queue::new(tap.backlog_bytes));
     watch::start(Arc::clone(&queue), observer, tap.line_limit).map_err(ourselves)?;
 
-    let mut child = start::start(&tap.command)?;
+    let mut child = start::start(&tap.command, &tap.hidden)?;
     let life = Arc::new(Life::of(&child));
     let client_closed = Arc::new(AtomicBool::new(false));
     // An observation without any room has none for the first connection either; nothing of number 0 is kept.

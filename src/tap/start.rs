@@ -87,24 +87,33 @@ impl std::error::Error for StartError {
     }
 }
 
-/// Starts the child with pipes for stdin and stdout; all else is as we have it.
+/// Starts the child with pipes for stdin and stdout, and without the `hidden` variables; all else is as we have it.
 ///
 /// The standard library opens the pipes close-on-exec, lets the child inherit our signal mask, which is the one
 /// that we were started with, and turns its own ignoring of SIGPIPE back into the default.
-pub(super) fn start(command: &[OsString]) -> Result<Child, StartError> {
+pub(super) fn start(command: &[OsString], hidden: &[String]) -> Result<Child, StartError> {
     let Some((program, args)) = command.split_first() else {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
     };
-    let started = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = without(program, hidden);
+    let started = child.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     started.map_err(|source| failed(program, source))
 }
 
 /// Starts a child that its clients reach by other ways: its standard streams are ours.
-pub(super) fn start_beside(command: &[OsString]) -> Result<Child, StartError> {
+pub(super) fn start_beside(command: &[OsString], hidden: &[String]) -> Result<Child, StartError> {
     let Some((program, args)) = command.split_first() else {
         return Err(StartError { command: OsString::new(), why: Why::NoCommand, source: None });
     };
-    Command::new(program).args(args).spawn().map_err(|source| failed(program, source))
+    without(program, hidden).args(args).spawn().map_err(|source| failed(program, source))
+}
+
+fn without(program: &OsString, hidden: &[String]) -> Command {
+    let mut command = Command::new(program);
+    hidden.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command
 }
 
 fn failed(program: &OsString, source: io::Error) -> StartError {

@@ -160,6 +160,7 @@ fn role() {
     let command: Vec<String> = serde_json::from_str(&std::env::var("TAP_COMMAND").unwrap()).unwrap();
     let tap = Tap {
         command: command.into_iter().map(Into::into).collect(),
+        hidden: Vec::new(),
         line_limit: number("TAP_LINE_LIMIT"),
         backlog_bytes: number("TAP_BACKLOG"),
     };

@@ -77,6 +77,8 @@ pub struct Sockets {
     pub connect: Address,
     /// The server's program and arguments, to be started and waited for; None where somebody else runs it.
     pub command: Option<Vec<OsString>>,
+    /// Variables of ours that the command does not get: our own credentials.
+    pub hidden: Vec<String>,
     /// The longest message that is handed out whole, in bytes.
     pub line_limit: usize,
     /// What may wait for the observer, in bytes.
@@ -86,7 +88,14 @@ pub struct Sockets {
 impl Sockets {
     /// The default bounds, [`LINE_LIMIT`] and [`BACKLOG_BYTES`].
     pub fn new(listener: Listener, connect: Address, command: Option<Vec<OsString>>) -> Sockets {
-        Sockets { listener, connect, command, line_limit: LINE_LIMIT, backlog_bytes: BACKLOG_BYTES }
+        Sockets {
+            listener,
+            connect,
+            command,
+            hidden: Vec::new(),
+            line_limit: LINE_LIMIT,
+            backlog_bytes: BACKLOG_BYTES,
+        }
     }
 }
 
@@ -105,7 +114,7 @@ pub fn serve(
     ready: impl FnOnce(),
     say: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Exit, StartError> {
-    let Sockets { listener, connect, command, line_limit, backlog_bytes } = sockets;
+    let Sockets { listener, connect, command, hidden, line_limit, backlog_bytes } = sockets;
     let name = listener.address().to_string();
     let ourselves = |error| StartError::ourselves(OsStr::new(&name), error);
     // Caught before there is a child, or a signal in between would end us and leave the child behind.
@@ -116,7 +125,7 @@ pub fn serve(
     let queue = Arc::new(Queue::new(backlog_bytes));
     watch::start(Arc::clone(&queue), observer, line_limit).map_err(ourselves)?;
 
-    let mut child = command.as_deref().map(start::start_beside).transpose()?;
+    let mut child = command.as_deref().map(|command| start::start_beside(command, &hidden)).transpose()?;
     let life = Arc::new(child.as_ref().map_or_else(Life::alone, Life::of));
     let shared = Arc::new(Shared {
         door: door(&listener, &connect),
