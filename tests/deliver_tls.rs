@@ -107,9 +107,16 @@ fn a_client_shows_its_certificate_where_it_has_one() {
         let (complete, state, error) = deliver(&with(&client));
         assert!(complete, "{protocol} {state:?} {error}");
         for files in [&with(&client)[..1], &with(&stranger)] {
-            let (complete, state, error) = deliver(files);
-            assert_eq!((complete, state), (false, RouteState::Paused), "{protocol} {error}");
-            assert!(error.contains("received fatal alert"), "{error}");
+            // With TLS 1.3 the handshake is over for the client before the server says no, so that a connection may
+            // be found closed before the reason was read; then it is tried again, and says so at the next time.
+            let told = (0..5).any(|_| {
+                let (complete, state, error) = deliver(files);
+                assert!(!complete, "{protocol} {state:?} {error}");
+                let told = state == RouteState::Paused;
+                assert!(!told || error.contains("received fatal alert"), "{protocol} {error}");
+                told
+            });
+            assert!(told, "{protocol}: never told why");
         }
     }
     assert_eq!(servers.requests(), 3);
