@@ -148,6 +148,8 @@ fn what_a_destination_refused_is_shown_with_its_reason_and_purged_alone() {
     assert!(status.success(), "{errors}");
     let collector = Collector::start(|_, _| Reply::status(400));
     let mut flush = factline(dir.path());
+    // One of them holds content, which goes nowhere once no kind is on.
+    flush.env("FACTLINE_CAPTURE", "all");
     flush.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url("")).args(["outbox", "flush"]);
     assert_eq!(flush.stdin(Stdio::null()).output().unwrap().status.code(), Some(1));
     let logs = queue(dir.path(), "logs");
