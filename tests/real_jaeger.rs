@@ -138,6 +138,7 @@ fn jaeger(program: &Path, sessions: &[&Path], dir: &Path) -> Jaeger {
     run(factline(dir)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{http}"))
         .env("OTEL_LOGS_EXPORTER", "none")
+        .env("OTEL_METRICS_EXPORTER", "none")
         .arg("replay")
         .args(sessions));
     Jaeger { port, _program: program }

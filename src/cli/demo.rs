@@ -177,7 +177,7 @@ fn as_text(written: &Written, tree: &Tree, look: Look) -> String {
 
 {jaeger}
   docker run -d --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:latest && \\
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 OTEL_LOGS_EXPORTER=none \\
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 OTEL_LOGS_EXPORTER=none OTEL_METRICS_EXPORTER=none \\
   {own} replay {session}
   Then open http://localhost:16686/trace/{trace:032x}
 

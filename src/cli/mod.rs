@@ -69,7 +69,7 @@ Examples:
   factline demo                                what a real session looks like; sends nothing
   factline tap -- codex app-server             watch an unmodified agent; telemetry goes to files
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 factline tap -- codex app-server
-                                               the same, to a collector or Jaeger
+                                               the same, to a collector
   factline tap --listen ws://127.0.0.1:4500 --connect ws://127.0.0.1:4501
                                                the same, between a listening server and its clients
   factline replay --otlp-file out session.jsonl
