@@ -209,7 +209,9 @@ impl Log {
         self.said.0.lock().unwrap().accepted.get(&writer).copied().unwrap_or(0)
     }
 
+    /// What it said about `what`, as soon as that is taken down.
     pub fn told(&self, writer: u64, what: &str) -> Value {
+        self.until(what, |said| said.told.get(&writer).is_some_and(|told| told.contains_key(what)));
         let said = self.said.0.lock().unwrap();
         said.told.get(&writer).and_then(|told| told.get(what)).cloned().unwrap_or_default()
     }
