@@ -7,24 +7,22 @@
 //! Ours is the whole way of a fact: the vocabulary's struct, `tracing`, the filter, the layer, an outbox on disk
 //! with its defaults (below `FACTLINE_BENCH_DIR`, usually the system's directory for temporary files). The peer is
 //! opentelemetry-appender-tracing or tracing-opentelemetry with a batch processor of the SDK, with its defaults
-//! and an exporter that does nothing. Ours has ten attributes, six of them texts; the peer's ten are the payload of
-//! two static and two run-time texts, two i64, one u64, two f64 and one bool.
+//! and an exporter that does nothing. Both have the same ten attributes, names and values.
 
 // The lint knows tests, not benches.
 #![allow(clippy::expect_used)]
 
+#[path = "support/payload.rs"]
+mod payload;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use factline::fact::vocabulary::{ApprovalRequested, ToolEnd, ToolStart};
-use factline::fact::{Capture, End, Ends, Envelope, Point, Starts};
 use factline::otel::{self, OutboxSink, Resource, only_facts};
 use factline::outbox::{Accept, Outbox, Settings};
 use opentelemetry::trace::TracerProvider as _;
@@ -170,17 +168,6 @@ fn on_cpu() -> f64 {
     stat.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0)
 }
 
-fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-}
-
-/// Texts that only the run knows; made beforehand, because making them is nobody's emission.
-fn text(number: u64) -> &'static [String; 2] {
-    static TEXTS: LazyLock<Vec<[String; 2]>> =
-        LazyLock::new(|| (0..1024).map(|n| [format!("thread-{n:04}"), format!("request-{n:04}")]).collect());
-    &TEXTS[number as usize % TEXTS.len()]
-}
-
 fn rest() {
     std::thread::sleep(Duration::from_millis(150));
 }
@@ -219,11 +206,7 @@ fn ours(what: &str) -> Measured {
     let place = Place::new();
     let outbox = outbox(&place, Accept::Ring);
     install(&outbox);
-    let emit = |number: u64| {
-        let time = now_ns();
-        let envelope = Envelope { time, observed: time, trace: 7 << 64 | 9, span: 11, ..Envelope::default() };
-        if what.starts_with("log") { log(number, &envelope) } else { span(number, envelope) }
-    };
+    let emit = if what.starts_with("log") { payload::log_fact } else { payload::span_fact };
     let (ns, cpu) = timed(
         what,
         || {
@@ -240,48 +223,6 @@ fn ours(what: &str) -> Measured {
     Measured { ns, cpu, dropped }
 }
 
-fn log(number: u64, envelope: &Envelope) {
-    let [thread, request] = text(number);
-    let fact = ApprovalRequested {
-        thread_id: Some(thread.as_str().into()),
-        turn_id: Some("01a201f3-bbc2-7210-93e3-c9061bfde670".into()),
-        request_id: request.as_str().into(),
-        connection_id: Some(number),
-        subject: "command_execution".into(),
-        tool: Some("exec_command".into()),
-        trigger: "sandbox_denial".into(),
-        started_at_ms: Some(1_764_000_000_000 + number as i64),
-        additional_permissions: Some(number.is_multiple_of(2)),
-        network: Some(true),
-        ..ApprovalRequested::default()
-    };
-    fact.emit(black_box(envelope), Capture::NONE);
-}
-
-fn span(number: u64, envelope: Envelope) {
-    let envelope = Envelope { span: number + 1, ..envelope };
-    let [_, call] = text(number);
-    let start = ToolStart {
-        thread_id: "01a201f3-bb59-7381-9611-25e8d997799f".into(),
-        turn_id: "01a201f3-bbc2-7210-93e3-c9061bfde670".into(),
-        call_id: call.as_str().into(),
-        tool: "exec_command".into(),
-        item_type: "commandExecution".into(),
-        ..ToolStart::default()
-    };
-    let span = start.start(black_box(&envelope), Capture::NONE);
-    let end = ToolEnd {
-        status: "completed".into(),
-        execution_s: Some(0.25),
-        exit_code: Some(-1),
-        output_count: Some(number),
-        success: Some(true),
-        ..ToolEnd::default()
-    };
-    let time = now_ns();
-    end.end(&span, &End { time, observed: time, ..End::default() }, Capture::NONE);
-}
-
 fn policy(policy: &str) -> Measured {
     let (accept, events) = match policy {
         "ring" => (Accept::Ring, POLICIES[0].1),
@@ -291,13 +232,11 @@ fn policy(policy: &str) -> Measured {
     let place = Place::new();
     let outbox = outbox(&place, accept);
     install(&outbox);
-    let envelope =
-        |time| Envelope { time, observed: time, trace: 7 << 64 | 9, span: 11, ..Envelope::default() };
     let one = || {
         outbox.sync().expect("a sync");
         rest();
         let began = Instant::now();
-        (0..events).for_each(|number| log(number, &envelope(now_ns())));
+        (0..events).for_each(payload::log_fact);
         began.elapsed().as_nanos() as f64 / events as f64
     };
     one();
@@ -351,28 +290,7 @@ fn peer_logs(what: &str) -> Measured {
     let provider = SdkLoggerProvider::builder().with_batch_exporter(exported.clone()).build();
     let bridge = OpenTelemetryTracingBridge::new(&provider);
     tracing_subscriber::registry().with(bridge).init();
-    peer(
-        what,
-        &exported,
-        || drop(provider.force_flush()),
-        |number| {
-            let thread = format!("thread-{number}");
-            let request = format!("request-{number}");
-            tracing::info!(
-                name: "approval.requested",
-                subject = "command_execution",
-                tool = "exec_command",
-                thread_id = thread.as_str(),
-                request_id = request.as_str(),
-                started_at = 1_764_000_000_000 + number as i64,
-                exit_code = -1_i64,
-                connection_id = number,
-                wait_s = 0.25_f64,
-                execution_s = 1.5_f64,
-                network = number.is_multiple_of(2),
-            );
-        },
-    )
+    peer(what, &exported, || drop(provider.force_flush()), payload::log_event)
 }
 
 fn peer_spans(what: &str) -> Measured {
@@ -380,27 +298,5 @@ fn peer_spans(what: &str) -> Measured {
     let provider = SdkTracerProvider::builder().with_batch_exporter(exported.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("bench"));
     tracing_subscriber::registry().with(layer).init();
-    peer(
-        what,
-        &exported,
-        || drop(provider.force_flush()),
-        |number| {
-            let thread = format!("thread-{number}");
-            let [_, call] = text(number);
-            let span = tracing::info_span!(
-                "execute_tool",
-                subject = "command_execution",
-                tool = "exec_command",
-                thread_id = thread.as_str(),
-                call_id = call.as_str(),
-                started_at = 1_764_000_000_000 + number as i64,
-                exit_code = -1_i64,
-                connection_id = number,
-                wait_s = 0.25_f64,
-                execution_s = 1.5_f64,
-                network = number.is_multiple_of(2),
-            );
-            drop(span.entered());
-        },
-    )
+    peer(what, &exported, || drop(provider.force_flush()), payload::span_event)
 }

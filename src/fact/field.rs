@@ -77,6 +77,7 @@ macro_rules! field {
             const SHAPE: Shape = Shape::$shape;
             const OPTIONAL: bool = false;
             type Recorded<'b> = Option<$recorded> where Self: 'b;
+            #[inline]
             fn recorded(&self, allowed: bool) -> Self::Recorded<'_> {
                 let $it = self;
                 allowed.then(|| $record)
@@ -97,6 +98,7 @@ macro_rules! field {
             const SHAPE: Shape = Shape::$shape;
             const OPTIONAL: bool = true;
             type Recorded<'b> = Option<$recorded> where Self: 'b;
+            #[inline]
             fn recorded(&self, allowed: bool) -> Self::Recorded<'_> {
                 self.as_ref().filter(|_| allowed).map(|$it| $record)
             }

@@ -74,8 +74,8 @@ fn sized(text: usize) -> usize {
 
 /// The key of an attribute, encoded once: `TAG SIZE 0A length key 12`, all that stands before its value.
 ///
-/// Copied whole, room for a short value included: a copy of a fixed size is a few instructions, where one of
-/// any size is a call.
+/// Copied whole, and so is a value that is short: a copy of a fixed size is a few instructions, where one of any size
+/// is a call.
 #[derive(Debug)]
 pub(super) struct Key {
     name: Box<str>,
@@ -83,9 +83,35 @@ pub(super) struct Key {
     len: usize,
 }
 
-const HEAD: usize = 64;
-/// What stands behind the key where the value is short: its size, its type, and up to ten bytes.
-const SHORT: usize = 12;
+/// Room for a key with what stands before it.
+const HEAD: usize = 56;
+/// A value up to this length is short.
+const SHORT: usize = 56;
+/// An attribute of both: the key, size and type and length of the value, the value.
+const QUICK: usize = HEAD + 16 + SHORT;
+
+/// Copies a short value to where there is room for it, in two pieces that overlap.
+#[inline]
+fn copy_short(place: &mut [u8], value: &[u8]) {
+    #[inline]
+    fn both<const N: usize>(place: &mut [u8], value: &[u8]) {
+        let (Some(first), Some(last)) = (value.first_chunk::<N>(), value.last_chunk::<N>()) else { return };
+        let behind = value.len() - N;
+        if let Some(place) = place.first_chunk_mut::<N>() {
+            *place = *first;
+        }
+        if let Some(place) = place.get_mut(behind..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+            *place = *last;
+        }
+    }
+    match value.len() {
+        0..4 => place.iter_mut().zip(value).for_each(|(place, byte)| *place = *byte),
+        4..8 => both::<4>(place, value),
+        8..16 => both::<8>(place, value),
+        16..32 => both::<16>(place, value),
+        _ => both::<32>(place, value),
+    }
+}
 
 impl Key {
     pub fn new(name: &str) -> Key {
@@ -94,8 +120,7 @@ impl Key {
         whole.push(0x12);
         let mut head = [0; HEAD];
         // A longer one is encoded each time.
-        let fits = head.get_mut(..whole.len()).filter(|_| name.len() < 0x80 && whole.len() + SHORT <= HEAD);
-        let len = fits.map_or(0, |place| {
+        let len = head.get_mut(..whole.len()).map_or(0, |place| {
             place.copy_from_slice(&whole);
             whole.len()
         });
@@ -112,26 +137,30 @@ impl Key {
         self.name.len()
     }
 
-    /// Appends everything up to a value's last `content` bytes, `kind` being those before. False: it is too
-    /// long, and nothing is done.
+    /// Appends an attribute, its value being `kind` and then a short `content`. False: it is too long, and nothing is
+    /// done.
     #[inline]
-    fn quick(&self, out: &mut Vec<u8>, tag: u8, kind: &[u8], content: usize) -> bool {
-        let value = kind.len() + content;
+    fn quick<const K: usize>(&self, out: &mut Vec<u8>, tag: u8, kind: [u8; K], content: &[u8]) -> bool {
+        let value = K + content.len();
         let inner = self.len + value - 1;
-        if self.len == 0 || inner >= 0x80 {
+        if self.len == 0 || content.len() > SHORT || inner >= 0x80 {
             return false;
         }
         let at = out.len();
-        out.extend_from_slice(&self.head);
-        if let Some(head) = out.last_chunk_mut::<HEAD>() {
-            head[0] = tag;
-            head[1] = inner as u8;
-            if let Some((size, rest)) = head.get_mut(self.len..).and_then(|behind| behind.split_first_mut()) {
+        out.extend_from_slice(&[0; QUICK]);
+        if let Some(whole) = out.last_chunk_mut::<QUICK>() {
+            whole[..HEAD].copy_from_slice(&self.head);
+            whole[0] = tag;
+            whole[1] = inner as u8;
+            if let Some((size, rest)) = whole.get_mut(self.len..).and_then(|rest| rest.split_first_mut())
+                && let Some((kinds, rest)) = rest.split_first_chunk_mut::<K>()
+            {
                 *size = value as u8;
-                rest.iter_mut().zip(kind).for_each(|(place, byte)| *place = *byte);
+                *kinds = kind;
+                copy_short(rest, content);
             }
         }
-        out.truncate(at + self.len + 1 + kind.len());
+        out.truncate(at + inner + 2);
         true
     }
 
@@ -145,54 +174,39 @@ impl Key {
     }
 
     /// Appends an attribute that is a text.
-    #[inline]
     pub fn text(&self, out: &mut Vec<u8>, tag: u8, value: &str) {
-        self.ascii(out, tag, value.as_bytes());
-    }
-
-    #[inline]
-    fn ascii(&self, out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-        if value.len() < 0x80 && self.quick(out, tag, &[0x0a, value.len() as u8], value.len()) {
-            out.extend_from_slice(value);
-        } else {
+        let value = value.as_bytes();
+        if !self.quick(out, tag, [0x0a, value.len() as u8], value) {
             self.begin(out, tag, sized(value.len()));
             bytes(out, 0x0a, value);
         }
     }
 
-    /// Appends an attribute that is a text of 16 hexadecimal digits.
-    pub fn hex(&self, out: &mut Vec<u8>, tag: u8, value: u64) {
-        // Every half byte in a byte of its own, the highest first, then all of them made digits at once.
-        let mut halves = u128::from(value);
-        halves = (halves | halves << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
-        halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
-        halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
-        halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
-        let ones = 0x0101_0101_0101_0101_0101_0101_0101_0101;
-        let letters = (halves + 6 * ones) >> 4 & ones;
-        let digits = halves + u128::from(b'0') * ones + letters * u128::from(b'a' - b'9' - 1);
-        self.ascii(out, tag, &digits.to_be_bytes());
-    }
-
     /// Appends an attribute that is true or false.
-    #[inline]
     pub fn flag(&self, out: &mut Vec<u8>, tag: u8, value: bool) {
-        self.short(out, tag, [0x10, u8::from(value)]);
+        self.fixed(out, tag, [0x10, u8::from(value)]);
     }
 
     /// Appends an attribute that is a whole number.
-    #[inline]
     pub fn signed(&self, out: &mut Vec<u8>, tag: u8, value: i64) {
         if (0..0x80).contains(&value) {
-            return self.short(out, tag, [0x18, value as u8]);
+            return self.fixed(out, tag, [0x18, value as u8]);
         }
-        let len = varint_len(value as u64);
-        if self.quick(out, tag, &[0x18], len) {
-            varint(out, value as u64);
-        } else {
+        let (mut digits, mut left, mut len) = ([0; 10], value as u64, 0);
+        for digit in &mut digits {
+            *digit = left as u8 | 0x80;
+            left >>= 7;
+            len += 1;
+            if left == 0 {
+                *digit &= 0x7f;
+                break;
+            }
+        }
+        let digits = digits.get(..len).unwrap_or_default();
+        if !self.quick(out, tag, [0x18], digits) {
             self.begin(out, tag, 1 + len);
             out.push(0x18);
-            varint(out, value as u64);
+            out.extend_from_slice(digits);
         }
     }
 
@@ -210,12 +224,12 @@ impl Key {
     pub fn number(&self, out: &mut Vec<u8>, tag: u8, value: f64) {
         let mut all = [0x21; 9];
         all[1..].copy_from_slice(&value.to_bits().to_le_bytes());
-        self.short(out, tag, all);
+        self.fixed(out, tag, all);
     }
 
     #[inline]
-    fn short<const N: usize>(&self, out: &mut Vec<u8>, tag: u8, value: [u8; N]) {
-        if !self.quick(out, tag, &value, 0) {
+    fn fixed<const N: usize>(&self, out: &mut Vec<u8>, tag: u8, value: [u8; N]) {
+        if !self.quick(out, tag, value, &[]) {
             self.begin(out, tag, N);
             out.extend_from_slice(&value);
         }
@@ -233,6 +247,20 @@ impl Key {
             bytes(out, 0x0a, value.as_bytes());
         }
     }
+}
+
+/// A number as 16 hexadecimal digits.
+pub(super) fn hex(value: u64) -> [u8; 16] {
+    // Every half byte in a byte of its own, the highest first, then all of them made digits at once.
+    let mut halves = u128::from(value);
+    halves = (halves | halves << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let ones = 0x0101_0101_0101_0101_0101_0101_0101_0101;
+    let letters = (halves + 6 * ones) >> 4 & ones;
+    let digits = halves + u128::from(b'0') * ones + letters * u128::from(b'a' - b'9' - 1);
+    digits.to_be_bytes()
 }
 
 /// Appends an attribute that is a text, with a key that is not worth keeping.
@@ -261,7 +289,7 @@ const PREFIX: usize = 11;
 /// Begins a record in an empty buffer.
 pub(super) fn begin_record(out: &mut Vec<u8>) {
     out.clear();
-    out.resize(PREFIX, 0);
+    out.extend_from_slice(&[0; PREFIX]);
 }
 
 /// Completes the record that [`begin_record`] began: `0x12 varint(n) body`, the form it has in a request.
@@ -299,7 +327,7 @@ mod tests {
         Key::new("unsigned").unsigned(&mut out, LOG_ATTRIBUTE, 5);
         Key::new("large").unsigned(&mut out, LOG_ATTRIBUTE, u64::MAX);
         Key::new("number").number(&mut out, LOG_ATTRIBUTE, 1.5);
-        Key::new("hex").hex(&mut out, LOG_ATTRIBUTE, 0x0123_4567_89ab_cdef);
+        text(&mut out, LOG_ATTRIBUTE, "hex", std::str::from_utf8(&hex(0x0123_4567_89ab_cdef)).unwrap());
         Key::new("list").list(&mut out, LOG_ATTRIBUTE, &["a".into(), String::new(), "c".repeat(300)]);
         let record = complete_record(&mut out).to_vec();
         let scope = ScopeLogs::decode(&record[..]).unwrap();
@@ -336,6 +364,21 @@ mod tests {
         let texts: Vec<_> = list.values.into_iter().map(|v| v.value.unwrap()).collect();
         assert_eq!(texts[1], Value::StringValue(String::new()));
         assert_eq!(texts[2], Value::StringValue("c".repeat(300)));
+    }
+
+    #[test]
+    fn keys_and_texts_of_every_length_are_copied_whole() {
+        let source = "0123456789abcdefghijklmnopqrstuvwxyz".repeat(4);
+        for (key, value) in (1..80).flat_map(|key| (0..140).map(move |value| (key, value))) {
+            let (key, value) = (&source[..key], &source[..value]);
+            let mut out = Vec::new();
+            begin_record(&mut out);
+            text(&mut out, LOG_ATTRIBUTE, key, value);
+            let attribute =
+                ScopeLogs::decode(complete_record(&mut out)).unwrap().log_records[0].attributes.remove(0);
+            assert_eq!(attribute.key, key);
+            assert_eq!(attribute.value.unwrap().value, Some(Value::StringValue(value.into())));
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Attribute {
     pub key: Key,
+    /// Its value is written, and nothing else is done with it.
+    pub is_plain: bool,
     pub is_id: bool,
     /// It is off unless somebody switches its kind on.
     pub is_content: bool,
@@ -49,8 +51,9 @@ impl Known {
         let shown = lasting.and_then(|lasting| lasting.shown.split_once('{'));
         let (shown, key) = shown.map_or(("", ""), |(before, rest)| (before, rest.trim_end_matches('}')));
         let attribute = |info: &FieldInfo, is_behind_keys| {
-            Some(Attribute {
+            let mut attribute = Attribute {
                 key: Key::new(info.key),
+                is_plain: false,
                 is_id: info.class == Class::Id,
                 is_content: info.class.is_private(),
                 is_message: is_message(info.key),
@@ -58,7 +61,10 @@ impl Known {
                 is_failure: info.key == "error.type",
                 is_shown: info.key == key,
                 is_behind_keys,
-            })
+            };
+            let Attribute { is_id, is_content, is_message, is_list, is_failure, is_shown, .. } = attribute;
+            attribute.is_plain = !(is_id || is_content || is_message || is_list || is_failure || is_shown);
+            Some(attribute)
         };
         let keys = lasting.map_or(usize::MAX, |lasting| lasting.keys);
         let first = entry.fields.iter().enumerate().map(|(at, info)| attribute(info, at >= keys));

@@ -1,6 +1,6 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
-use std::sync::LazyLock;
+use std::ops::Range;
 
 use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::{Known, named};
@@ -22,7 +22,7 @@ pub(super) struct OpenSpan {
     pub remote: bool,
     pub time: u64,
     pub ids: u64,
-    name: String,
+    name: Name,
     links: Vec<Link>,
     /// Attributes of the start, tagged as a span's.
     pub attributes: Vec<u8>,
@@ -32,6 +32,15 @@ pub(super) struct OpenSpan {
     pub content: bool,
     messages: Messages,
     pub ended: bool,
+}
+
+/// What a span is called.
+#[derive(Debug)]
+pub(super) enum Name {
+    Fixed(&'static str),
+    /// So, and then the value that is there in the attributes: kept without an allocation.
+    Shows(&'static str, Range<usize>),
+    Restored(String),
 }
 
 /// How a span ended.
@@ -59,10 +68,10 @@ impl<'b> Ending<'b> {
 }
 
 impl OpenSpan {
-    pub fn new(known: &'static Known, only: Option<Signal>, mut visited: Visited<'_>) -> Self {
+    pub fn new(known: &'static Known, only: Option<Signal>, visited: Visited<'_>) -> Self {
         let keys_end = visited.keys_end.unwrap_or(visited.out.len());
         visited.out.extend_from_slice(&known.constant);
-        let name = visited.take_name();
+        let name = visited.name();
         OpenSpan {
             known,
             only,
@@ -97,6 +106,17 @@ impl OpenSpan {
         Key(key)
     }
 
+    /// Its name, in two pieces.
+    fn name(&self) -> [&[u8]; 2] {
+        match &self.name {
+            Name::Fixed(name) => [name.as_bytes(), &[]],
+            Name::Shows(before, at) => {
+                [before.as_bytes(), self.attributes.get(at.clone()).unwrap_or_default()]
+            }
+            Name::Restored(name) => [name.as_bytes(), &[]],
+        }
+    }
+
     /// Attributes that the record at the end repeats.
     pub fn keys(&self) -> &[u8] {
         self.attributes.get(..self.keys_end).unwrap_or_default()
@@ -111,7 +131,11 @@ impl OpenSpan {
         if parent != 0 {
             encode::id(out, 0x22, parent.to_be_bytes());
         }
-        encode::bytes(out, 0x2a, self.name.as_bytes());
+        let [before, shown] = self.name();
+        out.push(0x2a);
+        encode::varint(out, (before.len() + shown.len()) as u64);
+        out.extend_from_slice(before);
+        out.extend_from_slice(shown);
         let kind = self.lasting().map_or(1, |lasting| lasting.kind);
         out.extend_from_slice(&[0x30, kind]);
         let start = if end.start != 0 { end.start } else { self.time };
@@ -176,9 +200,10 @@ impl OpenSpan {
             .iter()
             .map(|link| format!("{:032x}-{:016x}-{}", link.trace, link.span, link.relation.as_str()))
             .collect();
-        for part in [self.name.as_bytes(), links.join(",").as_bytes(), &self.attributes] {
-            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            out.extend_from_slice(part);
+        let [before, shown] = self.name();
+        for part in [[before, shown], [links.join(",").as_bytes(), &[]], [&self.attributes, &[]]] {
+            out.extend_from_slice(&((part[0].len() + part[1].len()) as u32).to_le_bytes());
+            part.into_iter().for_each(|piece| out.extend_from_slice(piece));
         }
         out.extend_from_slice(&(self.keys_end as u32).to_le_bytes());
     }
@@ -198,7 +223,7 @@ impl OpenSpan {
         let trace = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         let (span, parent, time, ids) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
         let flags = *rest.take(1)?.first()?;
-        let name = String::from_utf8(rest.sized()?.to_vec()).ok()?;
+        let name = Name::Restored(String::from_utf8(rest.sized()?.to_vec()).ok()?);
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
         let attributes = rest.sized()?.to_vec();
         let keys_end = rest.u32()? as usize;
@@ -260,22 +285,28 @@ pub(super) struct Log {
     pub uid: u64,
 }
 
-static UID: LazyLock<AttributeKey> = LazyLock::new(|| AttributeKey::new("log.record.uid"));
+/// The fields behind the attributes of a record that belongs to a span, but for its event's name: written in one
+/// piece, the values put in their places.
+const BEHIND: [u8; 91] = *b"\x32\x24\x0a\x0elog.record.uid\x12\x12\x0a\x10----------------\
+    \x09--------\x10-\x45\x01\0\0\0\x4a\x10----------------\x52\x08--------\x59--------";
 
 impl Log {
     /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
     pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
-        UID.hex(out, LOG_ATTRIBUTE, self.uid);
-        encode::fixed64(out, 0x09, self.time);
-        out.extend_from_slice(&[0x10, self.severity]);
-        if trace != 0 {
-            encode::fixed32(out, 0x45, 1);
-            encode::id(out, 0x4a, trace.to_be_bytes());
-            if span != 0 {
-                encode::id(out, 0x52, span.to_be_bytes());
-            }
+        let at = out.len();
+        out.extend_from_slice(&BEHIND);
+        if let Some(behind) = out.last_chunk_mut::<{ BEHIND.len() }>() {
+            behind[22..38].copy_from_slice(&encode::hex(self.uid));
+            behind[39..47].copy_from_slice(&self.time.to_le_bytes());
+            behind[48] = self.severity;
+            behind[56..72].copy_from_slice(&trace.to_be_bytes());
+            behind[74..82].copy_from_slice(&span.to_be_bytes());
+            behind[83..].copy_from_slice(&self.observed.to_le_bytes());
         }
-        encode::fixed64(out, 0x59, self.observed);
+        if trace == 0 || span == 0 {
+            let without = if trace == 0 { 49 } else { 72 };
+            out.drain(at + without..at + 82);
+        }
         encode::bytes(out, 0x62, self.event.as_bytes());
         encode::complete_record(out)
     }

@@ -1,6 +1,7 @@
 //! One pass over a fact's fields: the envelope is taken out, everything else becomes attributes.
 
 use std::fmt;
+use std::ops::Range;
 
 use tracing::field::{Field, Visit};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -8,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::encode::LOG_ATTRIBUTE;
 use super::known::{Attribute, Known};
 use super::message::{self, Messages};
+use super::open::Name;
 use crate::fact::{ENVELOPE, Entry, Link, parse_links};
 
 /// What a fact's fields say, once visited.
@@ -18,8 +20,8 @@ pub(super) struct Visited<'b> {
     pub out: &'b mut Vec<u8>,
     /// Where in `out` the fields begin that the record at the end does not repeat.
     pub keys_end: Option<usize>,
-    /// The span's name, if it shows a value that was there.
-    name: String,
+    /// Where in `out` the value is that the span's name shows.
+    shown: Range<usize>,
     /// Whether there is content or environment in it.
     pub content: bool,
     /// Where messages go.
@@ -55,7 +57,7 @@ impl<'b> Visited<'b> {
             tag,
             out,
             keys_end: None,
-            name: String::new(),
+            shown: 0..0,
             content: false,
             messages: Messages::default(),
             ids: 0,
@@ -93,12 +95,12 @@ impl<'b> Visited<'b> {
     }
 
     /// The span's name.
-    pub fn take_name(&mut self) -> String {
+    pub fn name(&self) -> Name {
         let Entry { name, lasting, .. } = self.known.entry;
         match self.known.shown {
-            "" => lasting.as_ref().map_or(*name, |lasting| lasting.shown).to_owned(),
-            before if self.name.is_empty() => before.trim_end().to_owned(),
-            _ => std::mem::take(&mut self.name),
+            "" => Name::Fixed(lasting.as_ref().map_or(*name, |lasting| lasting.shown)),
+            before if self.shown.is_empty() => Name::Fixed(before.trim_end()),
+            before => Name::Shows(before, self.shown.clone()),
         }
     }
 
@@ -157,15 +159,19 @@ impl Visit for Visited<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if let Place::Attribute(attribute) = self.place(field) {
+            if attribute.is_plain {
+                return attribute.key.text(self.out, self.tag, value);
+            }
             self.identify(attribute, value.as_bytes());
             self.failed |= attribute.is_failure;
-            if attribute.is_shown {
-                self.name = [self.known.shown, value].concat().trim_end().to_owned();
-            }
             if attribute.is_message && self.tag == LOG_ATTRIBUTE {
                 return message::to_log(self.out, attribute.key.name(), value, self.messages);
             }
             attribute.key.text(self.out, self.tag, value);
+            if attribute.is_shown {
+                let begin = self.out.len() - value.len();
+                self.shown = begin..begin + value.trim_end().len();
+            }
         }
     }
 

@@ -80,11 +80,16 @@ impl Sink for OutboxSink {
         let append = |records: &[Record<'_>]| {
             let _ = self.outbox.append(Transaction { begin, end, records });
         };
-        // The usual case needs no list, which would cost an allocation.
+        // Each signal to one queue is the usual case, and needs no list, which would cost an allocation.
         if let [one] = records
             && let [queue] = self.queues(one.0)
         {
             return append(&[record(one, *queue, content)]);
+        }
+        if let [one, two] = records
+            && let ([first], [second]) = (self.queues(one.0), self.queues(two.0))
+        {
+            return append(&[record(one, *first, content), record(two, *second, content)]);
         }
         let mut all = Vec::with_capacity(records.len());
         for one in records {

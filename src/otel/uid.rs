@@ -16,22 +16,29 @@ pub(super) fn uid(event: &str, ids: u64, time: u64, occurrence: u64) -> u64 {
 /// Facts that are equal in everything come close together: the last ones are enough to count them.
 ///
 /// In parts, each with a lock of its own: equal ids meet in the same part, other threads seldom do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Equal([Part; PARTS]);
 
-const PARTS: usize = 16;
-const LAST: usize = 16;
+const PARTS: usize = 64;
+const LAST: usize = 6;
 
-// A cache line is written by one thread at a time.
-#[derive(Debug, Default)]
+// Between threads a cache line has to travel: what is written each time lies in one, with the lock.
+#[derive(Debug)]
 #[repr(align(64))]
 struct Part(Mutex<Recent>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[repr(C)]
 struct Recent {
     uids: [u64; LAST],
-    times: [u64; LAST],
     next: usize,
+    times: [u64; LAST],
+}
+
+impl Default for Equal {
+    fn default() -> Self {
+        Equal([const { Part(Mutex::new(Recent { uids: [0; LAST], next: 0, times: [0; LAST] })) }; PARTS])
+    }
 }
 
 impl Equal {
@@ -44,7 +51,10 @@ impl Equal {
             return recent.times[at];
         }
         let at = recent.next;
-        (recent.uids[at], recent.times[at]) = (uid, 0);
+        recent.uids[at] = uid;
+        if recent.times[at] != 0 {
+            recent.times[at] = 0;
+        }
         recent.next = (at + 1) % LAST;
         0
     }

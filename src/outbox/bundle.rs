@@ -12,7 +12,7 @@
 use crc32c::{crc32c, crc32c_append};
 
 use super::frame::{Aligned, FLAG_CONTENT, kind, u32_at, u64_at};
-use super::record::{MAX_RECORD, MAX_TRANSACTION, Refused, Transaction};
+use super::record::{MAX_RECORD, MAX_TRANSACTION, Record, Refused, Transaction};
 
 pub(crate) const ENTRY: usize = 32;
 const COUNT: usize = 8;
@@ -40,6 +40,20 @@ impl<'a> Item<'a> {
         Self { queue, kind: kind::HEADER, tag, crc: tag, payload: [bytes, &[]], ..NOTHING }
     }
 
+    /// The sequence and the tag are still to be given.
+    pub(crate) fn record(record: &Record<'a>, queues: usize) -> Result<Self, Refused> {
+        let Record { queue, time_ns, content, payload } = *record;
+        if usize::from(queue.0) >= queues {
+            return Err(Refused::UnknownQueue(queue));
+        }
+        if payload.len() > MAX_RECORD {
+            return Err(Refused::TooLarge(payload.len()));
+        }
+        let flags = if content { FLAG_CONTENT } else { 0 };
+        let (queue, crc, payload) = (queue.0, crc32c(payload), [payload, &[]]);
+        Ok(Self { queue, kind: kind::RECORD, flags, time_ns, crc, payload, ..NOTHING })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.payload[0].len() + self.payload[1].len()
     }
@@ -63,10 +77,13 @@ impl<'a> Item<'a> {
 const NOTHING: Item<'static> =
     Item { queue: STARTS, kind: 0, flags: 0, sequence: 0, time_ns: 0, tag: 0, crc: 0, payload: [&[], &[]] };
 
-/// The items of one transaction; up to two of them (a record, an end) without an allocation, which would
-/// cost an emitter as much as the copy into the ring.
+/// The end of what lasts with its record of a log and its span: what is this short costs no allocation, which for an
+/// emitter would be as much as the copy into the ring.
+const FEW: usize = 3;
+
+/// The items of one transaction.
 pub(crate) struct Items<'a> {
-    few: [Item<'a>; 2],
+    few: [Item<'a>; FEW],
     many: Vec<Item<'a>>,
     len: usize,
 }
@@ -74,7 +91,7 @@ pub(crate) struct Items<'a> {
 impl<'a> Items<'a> {
     /// Sequences and tags are still to be given.
     pub(crate) fn of(t: &'a Transaction<'a>, queues: usize) -> Result<Self, Refused> {
-        let mut items = Self { few: [NOTHING; 2], many: Vec::new(), len: 0 };
+        let mut items = Self { few: [NOTHING; FEW], many: Vec::new(), len: 0 };
         let mut sum = 0;
         if let Some((key, time_ns, payload)) = &t.begin {
             let (time_ns, payload) = (*time_ns, [&key.0[..], *payload]);
@@ -82,22 +99,15 @@ impl<'a> Items<'a> {
             if payload[1].len() > MAX_RECORD {
                 return Err(Refused::TooLarge(payload[1].len()));
             }
-            items.push(Item { kind: kind::BEGIN, time_ns, payload, ..NOTHING });
+            let crc = crc32c_append(crc32c(payload[0]), payload[1]);
+            items.push(Item { kind: kind::BEGIN, time_ns, crc, payload, ..NOTHING });
         }
         for r in t.records {
-            if usize::from(r.queue.0) >= queues {
-                return Err(Refused::UnknownQueue(r.queue));
-            }
-            if r.payload.len() > MAX_RECORD {
-                return Err(Refused::TooLarge(r.payload.len()));
-            }
+            items.push(Item::record(r, queues)?);
             sum += r.payload.len();
-            let flags = if r.content { FLAG_CONTENT } else { 0 };
-            let (queue, time_ns, payload) = (r.queue.0, r.time_ns, [r.payload, &[]]);
-            items.push(Item { queue, kind: kind::RECORD, flags, time_ns, payload, ..NOTHING });
         }
         if let Some(key) = &t.end {
-            items.push(Item { kind: kind::END, payload: [&key.0, &[]], ..NOTHING });
+            items.push(Item { kind: kind::END, crc: crc32c(&key.0), payload: [&key.0, &[]], ..NOTHING });
         }
         if sum > MAX_TRANSACTION {
             return Err(Refused::TooLarge(sum));
@@ -106,14 +116,12 @@ impl<'a> Items<'a> {
     }
 
     pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
-        Self { few: [Item::header(queue, bytes), NOTHING], many: Vec::new(), len: 1 }
+        let mut items = Self { few: [NOTHING; FEW], many: Vec::new(), len: 0 };
+        items.push(Item::header(queue, bytes));
+        items
     }
 
-    fn push(&mut self, mut item: Item<'a>) {
-        item.crc = crc32c(item.payload[0]);
-        if !item.payload[1].is_empty() {
-            item.crc = crc32c_append(item.crc, item.payload[1]);
-        }
+    fn push(&mut self, item: Item<'a>) {
         match self.few.get_mut(self.len) {
             Some(place) if self.many.is_empty() => *place = item,
             _ => {
@@ -151,7 +159,7 @@ pub(crate) fn encode(items: &[Item<'_>], out: &mut [u8]) -> u32 {
         out[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
-    items.iter().flat_map(|i| i.payload).for_each(&mut put);
+    items.iter().flat_map(|i| i.payload).filter(|piece| !piece.is_empty()).for_each(&mut put);
     let mut sum = 0;
     for (i, item) in items.iter().enumerate() {
         let mut entry = item.entry();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bundle::{self, Items};
+use super::bundle::{self, Item, Items};
 use super::gate::{Core, Gate, Past};
 use super::lane::{Lane, LaneInner};
 use super::place;
@@ -104,18 +104,26 @@ impl Outbox {
     ///
     /// Errors: see [`Refused`]; refused transactions are counted.
     pub fn append(&self, t: Transaction<'_>) -> Result<(), Refused> {
-        let core = &self.0.core;
-        let mut items = match Items::of(&t, core.settings.queues.len()) {
-            Ok(items) if items.is_empty() => return Ok(()),
-            Ok(items) => items,
-            Err(refused) => {
-                lock(&core.gate).refused += 1;
-                return Err(refused);
-            }
+        let queues = self.0.core.settings.queues.len();
+        let refused = |refused| {
+            lock(&self.0.core.gate).refused += 1;
+            refused
         };
-        let len = bundle::encoded_len(&items);
+        // What is a single record, as most are, needs no list.
+        if let Transaction { begin: None, end: None, records: [one] } = t {
+            return self.take(&mut [Item::record(one, queues).map_err(refused)?]);
+        }
+        match Items::of(&t, queues).map_err(refused)? {
+            items if items.is_empty() => Ok(()),
+            mut items => self.take(&mut items),
+        }
+    }
+
+    fn take(&self, items: &mut [Item<'_>]) -> Result<(), Refused> {
+        let core = &self.0.core;
+        let len = bundle::encoded_len(items);
         let written = if core.rings(len) {
-            if !core.put_in_ring(&mut items, len) {
+            if !core.put_in_ring(items, len) {
                 return Err(Refused::Closed);
             }
             match core.settings.accept {
@@ -123,7 +131,7 @@ impl Outbox {
                 Accept::Write | Accept::Sync => core.drain(),
             }
         } else {
-            match core.past_ring(&mut items).ok_or(Refused::Closed)? {
+            match core.past_ring(items).ok_or(Refused::Closed)? {
                 Past::Accepted(written) => written,
                 Past::Refused(_) => return Err(Refused::Disk),
             }
@@ -205,7 +213,7 @@ impl Outbox {
         let core = &self.0.core;
         let (accepted, accepted_bytes, refused) = {
             let gate = lock(&core.gate);
-            (gate.accepted, gate.accepted_bytes, gate.refused)
+            (gate.accepted(), gate.accepted_bytes, gate.refused)
         };
         let (written, delivered, lost) = core.tally.read();
         Counters { accepted, accepted_bytes, written, delivered, lost, refused }

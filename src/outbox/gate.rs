@@ -27,13 +27,17 @@ const LOOK: Duration = Duration::from_millis(100);
 /// for stuck.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How often an emitter looks for the lock before it sleeps; some microseconds.
+const SPINS: u32 = 1000;
+
+// In this order: what every emitter writes lies together, because between threads each cache line has to travel.
+#[repr(C)]
 pub(crate) struct Gate {
     pub(crate) ring: Option<Ring>,
-    /// Last sequence given, per queue, and of the starts.
-    last: Vec<u64>,
+    queues: Vec<Numbered>,
+    /// Last sequence given among the starts.
     last_start: u64,
-    /// CRC-32C of each queue's header.
-    pub(crate) tags: Vec<u32>,
+    pub(crate) accepted_bytes: u64,
     /// The disk refuses, or is too slow: with a full ring the policy decides at once.
     pub(crate) stuck: bool,
     /// Something that was taken from the ring is not written.
@@ -43,13 +47,19 @@ pub(crate) struct Gate {
     called: bool,
     pub(crate) closed: bool,
     pub(crate) unsynced_since: Option<Instant>,
-    pub(crate) accepted: u64,
-    pub(crate) accepted_bytes: u64,
     pub(crate) refused: u64,
     /// Dropped from the ring and not yet said in the segments: last sequence and count, per queue.
     dropped: HashMap<u16, (u64, u64)>,
     /// Headers that were dropped with them: what stays in the ring belongs to these.
     dropped_headers: HashMap<u16, Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Numbered {
+    /// Last sequence given: as many records were accepted.
+    last: u64,
+    /// CRC-32C of the queue's header.
+    tag: u32,
 }
 
 pub(crate) struct Core {
@@ -84,17 +94,15 @@ impl Gate {
     pub(crate) fn new(ring: Option<Ring>, queues: usize) -> Self {
         Self {
             ring,
-            last: vec![0; queues],
+            queues: vec![Numbered::default(); queues],
             last_start: 0,
-            tags: vec![0; queues],
+            accepted_bytes: 0,
             stuck: false,
             behind: false,
             idle: false,
             called: false,
             closed: false,
             unsynced_since: None,
-            accepted: 0,
-            accepted_bytes: 0,
             refused: 0,
             dropped: HashMap::new(),
             dropped_headers: HashMap::new(),
@@ -104,26 +112,24 @@ impl Gate {
     /// Gives the items their sequences: from here on they are accepted. A header has none of its own.
     pub(crate) fn number(&mut self, items: &mut [Item<'_>]) {
         for item in items {
-            let queue = usize::from(item.queue);
-            match self.last.get_mut(queue) {
-                Some(last) if item.kind == kind::RECORD => {
-                    *last += 1;
-                    item.sequence = *last;
-                    item.tag = self.tags.get(queue).copied().unwrap_or(0);
-                    self.accepted += 1;
+            match self.queues.get_mut(usize::from(item.queue)) {
+                Some(queue) if item.kind == kind::RECORD => {
+                    queue.last += 1;
+                    (item.sequence, item.tag) = (queue.last, queue.tag);
                     self.accepted_bytes += item.len() as u64;
                 }
-                Some(_) => {
-                    if let Some(tag) = self.tags.get_mut(queue) {
-                        *tag = item.tag;
-                    }
-                }
+                Some(queue) => queue.tag = item.tag,
                 None => {
                     self.last_start += 1;
                     item.sequence = self.last_start;
                 }
             }
         }
+    }
+
+    /// Records accepted.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.last).sum()
     }
 
     /// A sequence among the starts, for a transaction that is logged as a whole.
@@ -151,24 +157,36 @@ impl Gate {
         self.behind || self.ring.as_ref().is_some_and(|r| !r.is_drained())
     }
 
-    pub(crate) fn is_half_full(&self) -> bool {
-        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() / 2)
+    /// It is time to drain, or emitters will have to: the last quarter is for those who come meanwhile.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.ring.as_ref().is_some_and(|r| r.used() > r.capacity() / 4 * 3)
     }
 
     /// Whether the writer has to be called: it sleeps, or has to hurry.
     pub(crate) fn must_call(&mut self) -> bool {
-        let half = self.is_half_full();
-        let call = std::mem::take(&mut self.idle) || (half && !self.called);
-        self.called = half;
+        let filling = self.is_filling();
+        let call = std::mem::take(&mut self.idle) || (filling && !self.called);
+        self.called = filling;
         call
     }
+}
+
+/// The lock is held for some 100 ns each time, to sleep and be woken takes a hundred times that.
+fn lock_soon(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    for _ in 0..SPINS {
+        match gate.try_lock() {
+            Ok(gate) => return gate,
+            Err(_) => std::hint::spin_loop(),
+        }
+    }
+    lock(gate)
 }
 
 impl Core {
     /// Puts a transaction of `len` encoded bytes into the ring; waits or drops as the policy says.
     /// False: closed.
     pub(crate) fn put_in_ring(&self, items: &mut [Item<'_>], len: usize) -> bool {
-        let mut gate = lock(&self.gate);
+        let mut gate = lock_soon(&self.gate);
         let mut waited = Duration::ZERO;
         let at = loop {
             if gate.closed {
@@ -359,10 +377,12 @@ impl Core {
     fn release(&self, gate: &mut Gate) {
         gate.stuck = false;
         gate.behind = false;
-        if let Some(ring) = &mut gate.ring {
-            ring.release();
+        let Some(ring) = &mut gate.ring else { return };
+        ring.release();
+        // Emitters that wait are not woken for every round, they would only fill it and sleep again.
+        if ring.used() <= ring.capacity() / 8 * 7 {
+            self.room.notify_all();
         }
-        self.room.notify_all();
     }
 
     /// Drain and `fdatasync`.
