@@ -1,7 +1,7 @@
 //! What a collection becomes: a record, or for the time between two of them a checkpoint.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,8 +28,9 @@ pub(super) struct Exporter {
     pub temporality: opentelemetry_sdk::metrics::Temporality,
     /// How often a record is due; `None` where only a flush makes one.
     pub interval: Option<Duration>,
-    /// The next collection becomes a record, whatever the time.
-    pub due: Arc<AtomicBool>,
+    /// How many wait for a record: meanwhile each collection becomes one, whatever the time. One that was under way
+    /// when somebody asked is not the one that was asked for.
+    pub due: Arc<AtomicUsize>,
     pub state: Mutex<State>,
 }
 
@@ -52,7 +53,7 @@ impl Exporter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.shared.changed.swap(false, Ordering::AcqRel);
         let ripe = self.interval.is_some_and(|interval| state.exported.elapsed() >= interval);
-        let due = self.due.swap(false, Ordering::AcqRel) || ripe || !self.checkpoints();
+        let due = self.due.load(Ordering::Acquire) > 0 || ripe || !self.checkpoints();
         if !due && !changed {
             return;
         }

@@ -1,7 +1,7 @@
 //! A meter provider of our own, whose collections become records.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(super) struct Head {
     sink: Arc<dyn Sink>,
     resource: Mutex<Resource>,
     provider: SdkMeterProvider,
-    due: Arc<AtomicBool>,
+    due: Arc<AtomicUsize>,
     seen: Option<Arc<Seen>>,
 }
 
@@ -87,9 +87,10 @@ impl Head {
     }
 
     pub fn flush(&self) {
-        self.due.store(true, Ordering::Release);
+        self.due.fetch_add(1, Ordering::AcqRel);
         // It fails when the provider was shut down, and then everything is exported.
         let _ = self.provider.force_flush();
+        self.due.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -123,7 +124,7 @@ impl Metrics {
 
     fn with(sink: Arc<dyn Sink>, resource: Resource, settings: Settings, seen: Option<Arc<Seen>>) -> Metrics {
         sink.set_header(Signal::Metrics, &Header::new(&resource, Signal::Metrics).0);
-        let (shared, due) = (Arc::<Shared>::default(), Arc::<AtomicBool>::default());
+        let (shared, due) = (Arc::<Shared>::default(), Arc::<AtomicUsize>::default());
         let temporality = match settings.temporality {
             Temporality::Cumulative => opentelemetry_sdk::metrics::Temporality::Cumulative,
             Temporality::Delta => opentelemetry_sdk::metrics::Temporality::Delta,
@@ -175,7 +176,7 @@ impl Metrics {
 
     /// The same for the last time, and the thread ends.
     pub fn stop(&self) {
-        self.head.due.store(true, Ordering::Release);
+        self.head.due.fetch_add(1, Ordering::AcqRel);
         // It fails when it was stopped before.
         let _ = self.head.provider.shutdown();
     }

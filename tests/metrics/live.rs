@@ -42,7 +42,8 @@ impl Drop for Tap {
     }
 }
 
-/// The collections in a file of JSON lines.
+/// The collections in a file of JSON lines. Several that waited go in one request: where a name comes again, another
+/// one begins.
 fn collections(path: &Path) -> Vec<Vec<Metric>> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -50,7 +51,16 @@ fn collections(path: &Path) -> Vec<Vec<Metric>> {
     requests
         .flat_map(|request| request.resource_metrics)
         .flat_map(|resource| resource.scope_metrics)
-        .map(|scope| scope.metrics)
+        .flat_map(|scope| {
+            let mut all: Vec<Vec<Metric>> = Vec::new();
+            for metric in scope.metrics {
+                match all.last_mut().filter(|last| last.iter().all(|known| known.name != metric.name)) {
+                    Some(last) => last.push(metric),
+                    None => all.push(vec![metric]),
+                }
+            }
+            all
+        })
         .collect()
 }
 
