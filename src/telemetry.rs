@@ -277,7 +277,7 @@ impl Telemetry {
     fn take_over(&self, lane: &Lane) -> io::Result<()> {
         // Whoever switched content off does not want what was captured before, either.
         if self.capture.is_none() {
-            lane.withdraw_content()?;
+            lane.withdraw_content(&otel::WITHOUT_CONTENT)?;
         }
         let queues = |signal: Signal, of: otel::Signal| {
             let queue = lane.queue(queue_name(signal));

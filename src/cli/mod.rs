@@ -19,6 +19,7 @@ mod tap;
 mod terminal;
 mod tree;
 mod waterfall;
+mod withdraw;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -141,8 +141,11 @@ impl OtelLayer {
         }
     }
 
-    fn points_of(&self, open: &OpenSpan) -> Vec<u8> {
-        self.points.as_ref().map_or_else(Vec::new, |points| points.take((open.trace, open.span)))
+    fn points_of(&self, open: &mut OpenSpan) -> Vec<u8> {
+        let taken = self.points.as_ref().map(|points| points.take((open.trace, open.span)));
+        let (points, content) = taken.unwrap_or_default();
+        open.content |= content;
+        points
     }
 
     fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
@@ -172,7 +175,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let (content, place) = (visited.content, (visited.trace, visited.span));
             if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
-                points.add(place, entry.name, time, record.get(begun..).unwrap_or_default());
+                points.add(place, entry.name, time, record.get(begun..).unwrap_or_default(), content);
             }
             let severity = severity(*metadata.level());
             let log =
