@@ -145,6 +145,7 @@ enum Outbox {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    terminal::keep_panics_quiet();
     ExitCode::from(run(std::env::args_os()))
 }
 

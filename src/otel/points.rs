@@ -45,7 +45,7 @@ impl Points {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Of::default());
     }
 
-    /// Something happened in a span; `attributes` may have any tag, and `content` in them.
+    /// Something happened in a span; `attributes` may have any tag, and `content` be in them.
     pub fn add(&self, key: Key, name: &str, time: u64, attributes: &[u8], content: bool) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(of) = open.get_mut(&key) else { return };

@@ -3,6 +3,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+#[cfg(feature = "sdk")]
+mod sdk;
 mod withdrawn;
 
 use std::io;
