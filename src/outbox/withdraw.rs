@@ -166,8 +166,11 @@ fn clean_queue(dir: &Path, without: &Without) -> io::Result<[u64; 2]> {
     let mut settled = None;
     for number in place::segments(dir)? {
         let path = dir.join(place::segment_name(number));
+        if is_clean(&path)? {
+            continue;
+        }
         let mut counted = (Vec::new(), Vec::new());
-        let Some(bytes) = cleaned(&path, without, &mut counted)? else { continue };
+        let bytes = cleaned(&path, without, &mut counted)?;
         let settled = match settled {
             Some(settled) => settled,
             None => *settled.insert(look_from_the_start(dir)?),
@@ -192,37 +195,40 @@ fn look_from_the_start(dir: &Path) -> io::Result<u64> {
     Ok(cursor.sequence)
 }
 
-/// What a segment is without content, and which of its records were changed and which can't be kept; none if nothing
-/// is to be done. What is damaged may have held some, and goes.
-fn cleaned(
-    path: &Path,
-    without: &Without,
-    counted: &mut (Vec<u64>, Vec<u64>),
-) -> io::Result<Option<Vec<u8>>> {
+/// Whether there is content in a segment, or damage that may have been some.
+fn is_clean(path: &Path) -> io::Result<bool> {
     let mut scan = match Scan::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => return Ok(Some(Vec::new())),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => return Ok(false),
+        scan => scan?,
+    };
+    loop {
+        match scan.next()? {
+            Found::End => return Ok(true),
+            Found::Frame { meta, .. } if meta.flags & FLAG_CONTENT == 0 => {}
+            Found::Frame { .. } | Found::Damage { .. } => return Ok(false),
+        }
+    }
+}
+
+/// What a segment is without content, and which of its records were changed and which can't be kept.
+fn cleaned(path: &Path, without: &Without, counted: &mut (Vec<u64>, Vec<u64>)) -> io::Result<Vec<u8>> {
+    let mut scan = match Scan::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => return Ok(Vec::new()),
         scan => scan?,
     };
     let header = FileHeader { salt: place::random(), ..scan.header };
     let (seal, mut out) = (header.seal(), header.encode(Purpose::Segment).to_vec());
-    let mut is_clean = true;
     loop {
         let (at, meta, len) = match scan.next()? {
-            Found::End => return Ok((!is_clean).then_some(out)),
+            Found::End => return Ok(out),
             Found::Frame { at, meta, len } => (at, meta, len),
-            Found::Damage { .. } => {
-                is_clean = false;
-                continue;
-            }
+            Found::Damage { .. } => continue,
         };
         let payload = scan.payload(at, len)?;
-        if meta.flags & FLAG_CONTENT == 0 {
-            seal.push(&mut out, 0, meta, payload);
-            continue;
-        }
-        is_clean = false;
         let plain = Meta { flags: meta.flags & !FLAG_CONTENT, ..meta };
-        if let Some(kept) = (without.record)(payload) {
+        if plain == meta {
+            seal.push(&mut out, 0, meta, payload);
+        } else if let Some(kept) = (without.record)(payload) {
             seal.push(&mut out, 0, plain, &kept);
             counted.0.push(meta.sequence);
         } else {
