@@ -18,9 +18,7 @@ use crate::config::{self, AnalyticsSink, Config, Destination, Signal};
 use crate::deliver::{Deliverer, FileBounds, FlushReport, Pace, Route, RouteReport, SinkError, Stored};
 use crate::fact::Capture;
 use crate::otel::{self, Header, OtelLayer, OutboxSink, Ratio, Resource, Sampled};
-use crate::outbox::{
-    self, Accept, Lane, OpenError, Outbox, Queue, Reader, Record, Settings, Transaction, WhenFull,
-};
+use crate::outbox::{self, Accept, Lane, OpenError, Outbox, Queue, Reader, Settings, WhenFull};
 
 pub use content::{Shape, capture};
 
@@ -277,7 +275,7 @@ impl Telemetry {
     fn take_over(&self, lane: &Lane) -> io::Result<()> {
         // Whoever switched content off does not want what was captured before, either.
         if self.capture.is_none() {
-            lane.withdraw_content()?;
+            lane.withdraw_content(&otel::WITHOUT_CONTENT)?;
         }
         let queues = |signal: Signal, of: otel::Signal| {
             let queue = lane.queue(queue_name(signal));
@@ -417,12 +415,12 @@ impl crate::analytics::Events for StoredEvents {
         let time_ns = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let encoded: Vec<Vec<u8>> =
             events.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
-        let records: Vec<Record<'_>> = encoded
+        let records: Vec<outbox::Record<'_>> = encoded
             .iter()
-            .map(|payload| Record { queue: self.queue, time_ns, content: false, payload })
+            .map(|payload| outbox::Record { queue: self.queue, time_ns, content: false, payload })
             .collect();
         // What is refused is counted by the outbox; there is nobody here to tell.
-        let _ = self.outbox.append(Transaction { records: &records, ..Transaction::default() });
+        let _ = self.outbox.append(outbox::Transaction { records: &records, ..Default::default() });
     }
 
     fn server(&self, originator: Option<&str>, user_agent: Option<&str>) {

@@ -129,6 +129,6 @@ fn a_reader_that_goes_away_is_no_crash() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let ran = cli::ran(command.stdout(writer).output().unwrap());
-        assert!(!ran.stderr.contains("panicked") && ran.code.is_some(), "{arguments:?} {ran:?}");
+        assert!(!ran.stderr.contains("a fault in factline") && ran.code.is_some(), "{arguments:?} {ran:?}");
     }
 }

@@ -305,7 +305,9 @@ fn an_answer_without_a_grpc_status_follows_the_table_of_http() {
         let deliverer = deliver(&http2(status, headers), &[], &queue, quick());
         assert!(!deliverer.flush(Instant::now() + Duration::from_millis(300)).is_complete());
         let report = only(&deliverer);
-        assert!(report.retried >= 1 && matches!(report.state, RouteState::BackingOff { .. }), "{report:?}");
+        // Between two tries, or in the middle of one.
+        let goes_on = matches!(report.state, RouteState::BackingOff { .. } | RouteState::Sending);
+        assert!(report.retried >= 1 && goes_on, "{report:?}");
         assert_eq!(ledger(&queue), (0, 0, 2));
     }
 }

@@ -304,3 +304,13 @@ fn a_hurt_ring_costs_what_was_hit() {
         assert_eq!(deliver(to.path(), 20).0, (0..50).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_segment_that_was_made_and_never_written_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dead_lane(dir.path(), 20, 50);
+    fs::write(path.with_file_name("00000000000000000002.seg"), b"").unwrap();
+    assert_eq!(check(dir.path()).unwrap(), []);
+    assert_eq!(status(dir.path()).unwrap()[0].queues[0].damaged, 0);
+    assert_eq!(deliver(dir.path(), 50), ((0..20).collect(), 0));
+}

@@ -1,7 +1,8 @@
 //! The real codex behind the tap: it notices nothing, and the facts are those of the recording of the same
 //! session.
 //!
-//! FACTLINE_CODEX=$(.ci/parts codex) cargo test --test real_codex -- --nocapture
+//! FACTLINE_CODEX=$(.ci/parts codex) FACTLINE_PYTHON_CLIENT=$(.ci/parts python_client) \
+//!   cargo test --test real_codex -- --nocapture
 //!
 //! Needs root, `unshare`, `ip`, git and python3: codex and its mock back ends run in a network namespace with
 //! loopback only (tests/codexlab/drive.py). The driver records what it says and hears, on the client's side
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lab::{drive, play_all, root};
-use program::{factline, run};
+use program::{factline, named_by, run};
 use received::{Received, assert_same, difference, facts};
 use serde_json::Value;
 
@@ -143,4 +144,33 @@ fn codex_behind_the_tap_is_codex_and_the_facts_are_those_of_the_recording() {
     // Codex polls what it runs: where the machine does much else, a command lasts for more polls than it did in
     // the corpus. That is no difference that a tap makes if alone, it goes as recorded.
     play_all(&SCENARIOS, |scenario, folder| play_and_check(&codex, scenario, &dir.path().join(folder)));
+}
+
+/// As docs/operators.md says to put the tap there.
+#[test]
+fn a_client_that_takes_its_command_from_a_setting_notices_nothing() {
+    let Some(codex) = lab::codex("FACTLINE_CODEX") else { return };
+    let python = "a python with codex-python-sdk (`.ci/parts python_client` makes one)";
+    let Some(python) = named_by("FACTLINE_PYTHON_CLIENT", python) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = std::process::Command::new(python);
+    client
+        .arg(root().join("tests/codexlab/client.py"))
+        .arg(dir.path().join("out"))
+        .arg(env!("CARGO_BIN_EXE_factline"))
+        .env("CODEX_BIN", &codex)
+        .env("LAB_DIR", dir.path().join("lab"))
+        .env("FACTLINE_OUTBOX_DIR", dir.path().join("outbox"))
+        .env("FACTLINE_FILES_DIR", dir.path().join("files"))
+        .env("FACTLINE_LOG", dir.path().join("tap.log"));
+    let said: Value = serde_json::from_slice(&run(&mut client).stdout).unwrap();
+    assert_eq!(said["direct"]["texts"], serde_json::json!(["There is a README.", "Nothing more."]));
+    for way in ["command", "script"] {
+        assert_eq!(said[way], said["direct"], "{way}");
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("tap.log")).unwrap_or_default(), "");
+    run(factline(dir.path()).args(["outbox", "flush"]));
+    let got = Received::from_files(&dir.path().join("files"));
+    let count = |name: &str| got.spans.iter().filter(|span| span.record.name.starts_with(name)).count();
+    assert_eq!((count("invoke_agent"), count("execute_tool")), (4, 2), "two turns and a command, twice");
 }

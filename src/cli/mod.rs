@@ -19,6 +19,7 @@ mod tap;
 mod terminal;
 mod tree;
 mod waterfall;
+mod withdraw;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -144,6 +145,7 @@ enum Outbox {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    terminal::keep_panics_quiet();
     ExitCode::from(run(std::env::args_os()))
 }
 

@@ -1,10 +1,10 @@
-//! `factline outbox purge`: removes what ended processes left, and counts it as lost.
+//! `factline outbox purge`: removes what ended processes left, and counts it as lost; or only the content in it.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::json;
 
-use super::{Common, FAILED, OK, PARTLY, USAGE, terminal};
+use super::{Common, FAILED, OK, PARTLY, USAGE, terminal, withdraw};
 use crate::outbox::{self, Purge};
 
 #[derive(clap::Args)]
@@ -12,10 +12,14 @@ use crate::outbox::{self, Purge};
 Removes what ended processes left: records that wait, and those that destinations refused. What was not delivered
 is counted as lost, reason `purged`. Running processes keep what is theirs.
 
+With --content, records stay, and what was captured goes: prompts, messages, arguments, output, paths and the other
+kinds. It goes out of what waits, what is open and what was refused. Fails if a running process holds some of it.
+
 Examples:
   factline outbox purge                        # asks first
   factline outbox purge --queue analytics --yes
-  factline outbox purge --dead --yes")]
+  factline outbox purge --dead --yes
+  factline outbox purge --content --yes        # keeps the facts")]
 pub(super) struct Arguments {
     /// Only this queue: logs, traces, metrics or analytics
     #[arg(long, value_name = "QUEUE")]
@@ -24,6 +28,10 @@ pub(super) struct Arguments {
     /// Only what destinations refused
     #[arg(long)]
     dead: bool,
+
+    /// Only the content of records: the facts stay
+    #[arg(long, conflicts_with_all = ["queue", "dead"])]
+    content: bool,
 
     /// Do not ask
     #[arg(long)]
@@ -45,10 +53,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let dir = &config.outbox_dir.value;
     if !arguments.yes {
         if !std::io::stdin().is_terminal() {
-            terminal::error("this removes records for good: say so with --yes");
+            terminal::error("this removes it for good: say so with --yes");
             return USAGE;
         }
         let what = match waiting(dir, arguments) {
+            _ if arguments.content => "all content".to_owned(),
             Ok(what) => what,
             Err(error) => return failed(dir, &error),
         };
@@ -56,6 +65,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
             terminal::tell("nothing was removed");
             return OK;
         }
+    }
+    if arguments.content {
+        return withdraw::run(dir, arguments.json);
     }
     let what = Purge { queue: arguments.queue.clone(), dead_only: arguments.dead };
     let done = match outbox::purge(dir, &what) {
@@ -111,7 +123,7 @@ fn asked(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-fn failed(dir: &std::path::Path, error: &std::io::Error) -> u8 {
+pub(super) fn failed(dir: &std::path::Path, error: &std::io::Error) -> u8 {
     terminal::error(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
     FAILED
 }

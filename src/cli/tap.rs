@@ -228,14 +228,11 @@ impl Log {
         Log(path.and_then(|path| open(path).ok()))
     }
 
-    // Standard error belongs to the command, and a panic's text could hold content: only its place is said.
+    // Standard error belongs to the command.
     fn keep_panics_quiet(&self) {
         let log = Log(self.0.as_ref().and_then(|file| file.try_clone().ok()));
         std::panic::set_hook(Box::new(move |panic| {
-            let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
-            log.say(&format!(
-                "a fault in factline itself, at {place}: the command runs on, please report it"
-            ));
+            log.say(&format!("{}: the command runs on, please report it", terminal::fault(panic)));
         }));
     }
 
@@ -243,6 +240,55 @@ impl Log {
         if let Some(mut file) = self.0.as_ref() {
             // There is nowhere left to say that saying it failed.
             let _ = writeln!(file, "factline tap: {}", terminal::printable(message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "cli::tap::tests::a_panic_says_its_place_and_not_its_text";
+    const SECRET: &str = "pl4nted-s3cret-7f3a";
+
+    /// Runs itself again, as a program that panics.
+    #[test]
+    fn a_panic_says_its_place_and_not_its_text() {
+        if let Some(log) = std::env::var_os("FACTLINE_TEST_PANICS") {
+            if log.is_empty() {
+                terminal::keep_panics_quiet();
+            } else {
+                let log = std::fs::File::create(log).unwrap();
+                Log(Some(log)).keep_panics_quiet();
+            }
+            // What a slice in the middle of a character says holds the text.
+            let text = format!("ü{SECRET}");
+            assert!(std::thread::spawn(move || text[1..].len()).join().is_err());
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        for said_in in [None, Some(&log)] {
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            again.args(["--exact", NAME, "--nocapture"]).env("RUST_BACKTRACE", "full");
+            again.env(
+                "FACTLINE_TEST_PANICS",
+                said_in.map_or_else(Default::default, |log| log.as_os_str().to_owned()),
+            );
+            let output = again.output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let stdout = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && stdout.contains("1 passed"), "{stdout} {stderr}");
+            let logged = std::fs::read_to_string(&log).unwrap_or_default();
+            let told = if said_in.is_some() { &logged } else { &stderr };
+            assert!(told.contains("a fault in factline itself, at src/cli/tap.rs:"), "{told}");
+            assert!(
+                said_in.is_none() || !stderr.contains("fault"),
+                "standard error is the command's: {stderr}"
+            );
+            for text in [&stdout, &stderr, &logged] {
+                assert!(!text.contains(SECRET), "{text}");
+            }
         }
     }
 }

@@ -24,6 +24,17 @@ fn say(kind: &str, colour: &str, message: &str) {
     };
 }
 
+/// The text of a panic can hold content or a secret: only its place is said.
+pub(super) fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| error(&format!("{}, please report it", fault(panic)))));
+}
+
+/// What may be said of a panic.
+pub(super) fn fault(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+    format!("a fault in factline itself, at {place}")
+}
+
 /// Writes results to standard output. Nobody is left to tell if whoever read them went away.
 pub(super) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -38,6 +38,54 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
+/// A field of an encoded message.
+pub(super) struct Field<'b> {
+    pub number: u64,
+    /// Its value, where that is a number of variable length.
+    pub value: u64,
+    /// Its bytes, where it has a length.
+    pub content: Option<&'b [u8]>,
+    /// All of it, tag included.
+    pub whole: &'b [u8],
+}
+
+impl<'b> Field<'b> {
+    fn first(bytes: &'b [u8]) -> Option<(Field<'b>, &'b [u8])> {
+        let (tag, after) = read_varint(bytes)?;
+        let (mut value, mut content) = (0, None);
+        let rest = match tag & 7 {
+            0 => {
+                let (read, rest) = read_varint(after)?;
+                value = read;
+                rest
+            }
+            1 => after.get(8..)?,
+            2 => {
+                let (length, after) = read_varint(after)?;
+                let (inner, rest) = after.split_at_checked(usize::try_from(length).ok()?)?;
+                content = Some(inner);
+                rest
+            }
+            5 => after.get(4..)?,
+            _ => return None,
+        };
+        let whole = bytes.get(..bytes.len() - rest.len())?;
+        Some((Field { number: tag >> 3, value, content, whole }, rest))
+    }
+}
+
+/// The fields of an encoded message; none in place of one that does not hold, and then the end.
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<Field<'_>>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let read = Field::first(rest);
+        rest = read.as_ref().map_or(&[][..], |(_, rest)| *rest);
+        Some(read.map(|(field, _)| field))
+    })
+}
+
 /// Appends a field of bytes: tag, length, content.
 pub(super) fn bytes(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
     out.push(tag);

@@ -13,8 +13,8 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::encode::{self, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
-use super::known::known;
-use super::message::Messages;
+use super::known::{Known, known};
+use super::message::{self, Messages};
 use super::open::{Ending, Log, OpenSpan, with_records};
 use super::points::Points;
 use super::record::Visited;
@@ -141,8 +141,19 @@ impl OtelLayer {
         }
     }
 
-    fn points_of(&self, open: &OpenSpan) -> Vec<u8> {
-        self.points.as_ref().map_or_else(Vec::new, |points| points.take((open.trace, open.span)))
+    /// Attributes of a point as a span has them: messages as texts, if they belong there.
+    fn of_span(&self, known: &'static Known, event: &Event<'_>) -> Vec<u8> {
+        let (mut all, mut kept) = (Vec::new(), Vec::new());
+        event.record(&mut Visited::new(known, SPAN_ATTRIBUTE, &mut all));
+        message::only(&mut kept, &all, |key| self.messages != Messages::Logs || !message::is_message(key));
+        kept
+    }
+
+    fn points_of(&self, open: &mut OpenSpan) -> Vec<u8> {
+        let taken = self.points.as_ref().map(|points| points.take((open.trace, open.span)));
+        let (points, content) = taken.unwrap_or_default();
+        open.content |= content;
+        points
     }
 
     fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
@@ -172,7 +183,11 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let (content, place) = (visited.content, (visited.trace, visited.span));
             if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
-                points.add(place, entry.name, time, record.get(begun..).unwrap_or_default());
+                let attributes = record.get(begun..).unwrap_or_default();
+                match content {
+                    false => points.add(place, entry.name, time, attributes, content),
+                    true => points.add(place, entry.name, time, &self.of_span(known, event), content),
+                }
             }
             let severity = severity(*metadata.level());
             let log =

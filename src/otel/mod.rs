@@ -20,6 +20,7 @@ mod sdk;
 mod sink;
 mod uid;
 mod unseen;
+mod without;
 
 #[cfg(feature = "sdk")]
 pub use durable::{DurableLogs, DurableSpans};
@@ -34,6 +35,7 @@ pub use sampled::Sampled;
 pub use sdk::{DerivedIds, Spans, TurnSampler, sdk_layer, sdk_layer_with};
 pub use sink::{Accepted, OutboxSink, Signal, Sink};
 pub use unseen::unseen;
+pub use without::WITHOUT_CONTENT;
 
 /// A layer that writes facts to `sink`: the outbox, or whatever else takes finished OTLP records.
 pub fn layer(sink: impl Sink, resource: Resource) -> OtelLayer {

@@ -312,6 +312,15 @@ impl Log {
     }
 }
 
+/// What [`OpenSpan::store`] wrote, without content; none if there is none in it.
+pub(super) fn without_content(stored: &[u8]) -> Option<Vec<u8>> {
+    let mut open = OpenSpan::restore(stored).filter(|open| open.content)?;
+    open.withdraw(Capture::NONE);
+    let mut out = Vec::new();
+    open.store(&mut out);
+    Some(out)
+}
+
 struct Parts<'b>(&'b [u8]);
 
 impl<'b> Parts<'b> {

@@ -31,6 +31,7 @@ struct Of {
     events: Vec<u8>,
     count: usize,
     dropped: u64,
+    content: bool,
 }
 
 impl Points {
@@ -44,8 +45,8 @@ impl Points {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Of::default());
     }
 
-    /// Something happened in a span; `attributes` may have any tag.
-    pub fn add(&self, key: Key, name: &str, time: u64, attributes: &[u8]) {
+    /// Something happened in a span; `attributes` may have any tag, and `content` be in them.
+    pub fn add(&self, key: Key, name: &str, time: u64, attributes: &[u8], content: bool) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(of) = open.get_mut(&key) else { return };
         if of.count >= self.most || of.events.len() + attributes.len() > BYTES {
@@ -58,16 +59,18 @@ impl Points {
         encode::retag(&mut event, attributes, ATTRIBUTE);
         encode::bytes(&mut of.events, EVENT, &event);
         of.count += 1;
+        of.content |= content;
     }
 
-    /// A span ended: its events, and how many there was no room for, as fields of a `Span`.
-    pub fn take(&self, key: Key) -> Vec<u8> {
+    /// A span ended: its events, and how many there was no room for, as fields of a `Span`; and whether there is
+    /// content in them.
+    pub fn take(&self, key: Key) -> (Vec<u8>, bool) {
         let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        let Some(mut of) = taken else { return Vec::new() };
+        let Some(mut of) = taken else { return Default::default() };
         if of.dropped > 0 {
             of.events.push(DROPPED);
             encode::varint(&mut of.events, of.dropped);
         }
-        of.events
+        (of.events, of.content)
     }
 }

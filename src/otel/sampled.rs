@@ -1,6 +1,6 @@
 //! A share of the turns, for what is written into the outbox.
 
-use super::encode::read_varint;
+use super::encode::{fields, read_varint};
 use super::ratio::Ratio;
 use super::sink::{Accepted, Signal, Sink};
 
@@ -40,26 +40,15 @@ impl<S: Sink> Sink for Sampled<S> {
 /// Trace id of an encoded span, and whether its status is an error.
 fn stands(record: &[u8]) -> Option<(u128, bool)> {
     // Tag and length of the record itself.
-    let (_, mut rest) = read_varint(record.get(1..)?)?;
+    let (_, rest) = read_varint(record.get(1..)?)?;
     let (mut trace, mut failed) = (None, false);
-    while !rest.is_empty() {
-        let (tag, after) = read_varint(rest)?;
-        rest = match tag & 7 {
-            0 => read_varint(after)?.1,
-            1 => after.get(8..)?,
-            2 => {
-                let (length, after) = read_varint(after)?;
-                let (content, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
-                match tag >> 3 {
-                    TRACE_ID => trace = Some(u128::from_be_bytes(content.try_into().ok()?)),
-                    STATUS => failed = content.ends_with(&ERROR),
-                    _ => {}
-                }
-                after
-            }
-            5 => after.get(4..)?,
-            _ => return None,
-        };
+    for field in fields(rest) {
+        let field = field?;
+        match (field.number, field.content) {
+            (TRACE_ID, Some(content)) => trace = Some(u128::from_be_bytes(content.try_into().ok()?)),
+            (STATUS, Some(content)) => failed = content.ends_with(&ERROR),
+            _ => {}
+        }
     }
     Some((trace?, failed))
 }

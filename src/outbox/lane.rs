@@ -327,7 +327,7 @@ impl Lane {
         checkpoint_if_due(&self.0.store)
     }
 
-    fn must_be_adopted(&self) -> io::Result<()> {
+    pub(crate) fn must_be_adopted(&self) -> io::Result<()> {
         if self.0.live {
             let what = "this is the process's own lane: use the outbox";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));

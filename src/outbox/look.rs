@@ -274,7 +274,7 @@ pub(crate) fn letters_in(
     }
 }
 
-fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.get(4..)?.split_at_checked(u32_at(bytes, 0) as usize)
 }
 

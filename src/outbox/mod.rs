@@ -60,3 +60,4 @@ pub use record::{
 pub use settings::{Accept, OpenError, Settings, WhenFull};
 pub use status::{Damage, LaneStatus, QueueStatus, check, status};
 pub use totals::{Total, totals};
+pub use withdraw::{Held, Withdrawal, Withdrawn, Without, withdraw};

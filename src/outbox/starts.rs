@@ -93,6 +93,18 @@ impl Starts {
         Ok(gone)
     }
 
+    /// Lets others say it for what is open, which a checkpoint then makes last; returns for how much they did.
+    pub(crate) fn replace(&mut self, with: fn(&[u8]) -> Option<Vec<u8>>) -> u64 {
+        let mut replaced = 0;
+        for open in self.open.values_mut() {
+            let Some(payload) = with(&open.payload) else { continue };
+            self.open_bytes = self.open_bytes - open.payload.len() as u64 + payload.len() as u64;
+            open.payload = payload.into();
+            replaced += 1;
+        }
+        replaced
+    }
+
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.grown > MIN_LIMIT.max(2 * self.open_bytes)
     }

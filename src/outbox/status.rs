@@ -91,9 +91,10 @@ pub(crate) fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
         let (mut last, mut bytes, mut damaged) = (0, 0, 0);
         let cursor = CursorFile::peek(&queue.join("cursor"))?;
         for number in place::segments(&queue)? {
-            let mut scan = match Scan::open(&queue.join(place::segment_name(number))) {
+            let path = queue.join(place::segment_name(number));
+            let mut scan = match Scan::open(&path) {
                 Err(e) if matches!(e.kind(), io::ErrorKind::InvalidData) => {
-                    damaged += 1;
+                    damaged += u64::from(!is_empty(&path));
                     continue;
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -203,9 +204,15 @@ pub fn check(dir: &Path) -> io::Result<Vec<Damage>> {
     Ok(all)
 }
 
+/// Its process died between making and writing it; what was to come into it is in the ring.
+fn is_empty(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|m| m.len() == 0)
+}
+
 fn check_file(file: &Path, owner_alive: bool, all: &mut Vec<Damage>) -> io::Result<()> {
     let mut scan = match Scan::open(file) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData && is_empty(file) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
             let len = fs::metadata(file).map_or(0, |m| m.len());
             all.push(Damage { file: file.into(), offset: 0, len });

@@ -185,6 +185,11 @@ impl Tail {
         self.last_time_ns = self.last_time_ns.max(meta.time_ns);
     }
 
+    /// With what it was opened: bytes of a segment, and who counts.
+    pub(crate) fn bounds(&self) -> (u64, Arc<Tally>) {
+        (self.limit, self.tally.clone())
+    }
+
     /// Number of the first segment that is not written yet.
     pub(crate) fn first_pending(&self) -> Option<u64> {
         self.chunks.front().map(|c| c.number)

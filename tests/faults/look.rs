@@ -235,3 +235,91 @@ fn a_lane_of_a_newer_version_is_told_and_left_as_it_is() {
     assert_eq!(partly.status.code(), Some(3), "{partly:?}");
     assert_eq!(std::fs::read(lane.join("logs/00000000000000000001.seg")).unwrap(), before);
 }
+
+#[test]
+fn content_is_purged_and_the_facts_stay_but_not_where_a_process_works() {
+    let (log, dir) = (Log::start(), tempfile::tempdir().unwrap());
+    killed(&log, dir.path(), 300);
+    let shown = || -> Vec<Value> {
+        let (code, text) = said(&outbox(dir.path(), &["show", "--json"]));
+        assert_eq!(code, Some(0));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let before = shown();
+    let status = json(&outbox(dir.path(), &["status", "--json"]));
+    let lane = &status["lanes"][0]["name"];
+    let marked = before.iter().filter(|line| line["content"] == true).count();
+    assert!(marked > 50, "{marked}");
+    let mut running =
+        log.emit(&dir.path().join("outbox"), &Emitter { count: 50, linger: true, ..Emitter::default() });
+    log.until("records", |said| said.accepted.get(&running.writer).is_some_and(|n| *n == 50));
+    let refused = outbox(dir.path(), &["purge", "--content"]);
+    assert_eq!(refused.status.code(), Some(2), "without a terminal it does not ask");
+    let purged = outbox(dir.path(), &["purge", "--content", "--yes", "--json"]);
+    let (id, words) = (running.child.id(), String::from_utf8_lossy(&purged.stderr).into_owned());
+    assert_eq!(purged.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("process {id} (")) && words.contains("stays until"), "{words}");
+    let theirs = log.told(running.writer, "lane");
+    let expected = serde_json::json!({
+        "lanes": [{"lane": lane, "changed": {"logs": marked}, "lost": {}, "open": 0, "dead_letters": 0}],
+        "running": [{"lane": theirs, "process": id}],
+        "unreadable": [],
+    });
+    assert_eq!(json(&purged), expected);
+    let after = shown();
+    for (line, was) in after.iter().zip(&before) {
+        assert_eq!((&line["sequence"], &line["record"]), (&was["sequence"], &was["record"]));
+        assert_eq!(line["content"], false);
+    }
+    let left = after[before.len()..].iter().filter(|line| line["content"] == true).count();
+    assert_eq!(left, 10, "of the process that works");
+    running.kill();
+    let purged = outbox(dir.path(), &["purge", "--content", "--yes"]);
+    let words = String::from_utf8_lossy(&purged.stderr).into_owned();
+    assert_eq!(purged.status.code(), Some(0), "{words}");
+    assert!(
+        words.contains("content taken out of 10 waiting records (logs 10), 0 open and 0 refused ones"),
+        "{words}"
+    );
+    assert!(shown().iter().all(|line| line["content"] == false));
+    let again = outbox(dir.path(), &["purge", "--content", "--yes"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("there is no content"), "{again:?}");
+    let (code, text) = said(&outbox(dir.path(), &["check"]));
+    assert_eq!(code, Some(0), "{text}");
+    let taken = take(&dir.path().join("outbox"));
+    assert_eq!((taken.records.len(), taken.lost), (before.len() + 50, 0));
+}
+
+#[test]
+fn what_was_said_is_gone_from_what_waits_and_its_turns_and_tools_are_delivered() {
+    const SAID: &str = "Please list the files.";
+    let dir = tempfile::tempdir().unwrap();
+    let away = Collector::start(|_, _| Reply::status(503));
+    let path = dir.path().join("session.jsonl");
+    let session = include_str!("../../src/cli/demo/session.jsonl");
+    std::fs::write(&path, session).unwrap();
+    let mut replay = factline(dir.path());
+    replay.env("OTEL_EXPORTER_OTLP_ENDPOINT", away.url("")).env("FACTLINE_CAPTURE", "all");
+    replay.arg("replay").arg(&path).stdin(Stdio::null()).output().unwrap();
+    let holds = || {
+        let mut grep = Command::new("grep");
+        !grep.args(["-rlaF", SAID]).arg(dir.path().join("outbox")).output().unwrap().stdout.is_empty()
+    };
+    assert!(holds() && session.contains(SAID));
+    let waiting = |name: &str| queue(dir.path(), name)["waiting"].as_u64().unwrap();
+    let before = (waiting("logs"), waiting("traces"));
+    let purged = json(&outbox(dir.path(), &["purge", "--content", "--yes", "--json"]));
+    assert!(purged["lanes"][0]["changed"]["traces"].as_u64().unwrap() > 5, "{purged}");
+    assert!(!holds());
+    assert_eq!((waiting("logs"), waiting("traces")), before);
+    let collector = Collector::start(|_, _| Reply::ok());
+    let mut flush = factline(dir.path());
+    // Still on, so that nothing else takes content out.
+    flush.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url("")).env("FACTLINE_CAPTURE", "all");
+    crate::program::run(flush.args(["outbox", "flush"]));
+    assert_eq!(queue(dir.path(), "logs")["delivered"].as_u64(), Some(before.0));
+    assert_eq!(queue(dir.path(), "traces")["delivered"].as_u64(), Some(before.1));
+    let sent: Vec<u8> = collector.requests().into_iter().flat_map(|request| request.body).collect();
+    let sends = |words: &str| sent.windows(words.len()).any(|some| some == words.as_bytes());
+    assert!(sends("execute_tool") && sends("codex.turn.completed") && !sends(SAID));
+}

@@ -3,24 +3,38 @@
 //!
 //! FACTLINE_TEMPO=/path/to/tempo FACTLINE_LOKI=/path/to/loki cargo test --test real_stack stores -- --nocapture
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::Value;
 
 use crate::dashboards::queries;
-use crate::parts::{local, otel_config, percent, sessions};
-use crate::program::{Program, corpus, factline, get, named_by, run, until};
+use crate::parts::{expected, local, otel_config, percent, sessions};
+use crate::program::{Program, factline, get, named_by, run, until};
 use crate::received::{Received, text};
 use crate::recent::recent;
 
-/// The thread with most spans of the session with subagents.
+/// The thread with most spans of those that have something for every panel: tools, a failure, an approval.
 fn thread(sent: &Received) -> String {
-    let mut threads: Vec<String> =
-        sent.spans.iter().filter_map(|of| text(&of.record.attributes, "gen_ai.conversation.id")).collect();
-    threads.sort();
-    threads.chunk_by(|one, other| one == other).max_by_key(|run| run.len()).unwrap()[0].clone()
+    let of = |record: &[KeyValue]| text(record, "gen_ai.conversation.id");
+    let approved: BTreeSet<String> = sent
+        .logs
+        .iter()
+        .filter(|log| log.record.event_name.starts_with("codex.approval."))
+        .filter_map(|log| of(&log.record.attributes))
+        .collect();
+    let mut threads: BTreeMap<String, Vec<&Span>> = BTreeMap::new();
+    for span in &sent.spans {
+        threads.entry(of(&span.record.attributes).unwrap_or_default()).or_default().push(&span.record);
+    }
+    let failed = |spans: &[&Span]| spans.iter().any(|it| it.status.as_ref().is_some_and(|it| it.code == 2));
+    let tools = |spans: &[&Span]| spans.iter().any(|it| it.name.starts_with("execute_tool"));
+    let whole = threads.iter().filter(|(id, spans)| approved.contains(*id) && failed(spans) && tools(spans));
+    whole.max_by_key(|(_, spans)| spans.len()).expect("a recorded thread that has it all").0.clone()
 }
 
 fn span_of_time() -> (u64, u64) {
@@ -38,10 +52,25 @@ fn replayed(dir: &Path, logs: &str, traces: &str, endpoint: (&str, &str)) -> Str
         .env("OTEL_METRICS_EXPORTER", "none")
         .arg("replay")
         .args(&sessions));
-    let files = dir.join("commands");
-    let commands = corpus().into_iter().find(|(name, _)| name == "04-commands").unwrap().1;
-    run(factline(dir).args(["replay", "--otlp-file"]).arg(&files).arg(commands));
-    thread(&Received::from_files(&files))
+    thread(&expected(dir, &sessions))
+}
+
+/// Waits until every query of the store has an answer; returns how many there are. `ask` says how much was found.
+fn ask_all(store: &str, thread: &str, ask: impl Fn(&str) -> Result<usize, String>) -> usize {
+    let all = queries();
+    let all: Vec<_> = all.iter().filter(|query| query.of == store).collect();
+    for query in &all {
+        let text = |thread: &str| query.text.replace("$thread", thread).replace("$__auto", "1m");
+        until(&format!("{}: {}", query.panel, text(thread)), || match ask(&text(thread))? {
+            0 => Err("nothing".to_owned()),
+            _ => Ok(()),
+        });
+        if query.text.contains("$thread") {
+            assert_eq!(ask(&text("no-such-thread")), Ok(0), "{} finds what is not there", query.panel);
+        }
+    }
+    assert!(ask("{ nonsense").is_err(), "{store} takes what is no query");
+    all.len()
 }
 
 #[test]
@@ -63,19 +92,13 @@ fn every_traceql_query_of_every_panel_has_an_answer() {
         });
     let endpoint = format!("http://{}", local(otlp));
     let thread = replayed(dir.path(), "none", "otlp", ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint));
-    let mut asked = 0;
-    for query in queries().iter().filter(|query| query.of == "tempo") {
-        let text = query.text.replace("$thread", &thread);
-        until(&format!("{}: {text}", query.panel), || {
-            let (start, end) = span_of_time();
-            let path = format!("/api/search?q={}&start={start}&end={end}&limit=100", percent(&text));
-            let answer: Value =
-                serde_json::from_str(&get(http, &path)?).map_err(|error| error.to_string())?;
-            let found = answer["traces"].as_array().is_some_and(|traces| !traces.is_empty());
-            if found { Ok(()) } else { Err(answer.to_string()) }
-        });
-        asked += 1;
-    }
+    let ask = |text: &str| -> Result<usize, String> {
+        let (start, end) = span_of_time();
+        let path = format!("/api/search?q={}&start={start}&end={end}&limit=100", percent(text));
+        let answer: Value = serde_json::from_str(&get(http, &path)?).map_err(|error| error.to_string())?;
+        answer["traces"].as_array().map(Vec::len).ok_or_else(|| answer.to_string())
+    };
+    let asked = ask_all("tempo", &thread, ask);
     println!("{asked} TraceQL queries answered");
     assert!(asked >= 4);
 }
@@ -97,20 +120,14 @@ fn every_logql_query_of_every_panel_has_an_answer() {
     until("loki takes records", || get(http, "/ready").map(|_| ()));
     let endpoint = format!("http://{}/otlp/v1/logs", local(http));
     let thread = replayed(dir.path(), "otlp", "none", ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &endpoint));
-    let mut asked = 0;
-    for query in queries().iter().filter(|query| query.of == "loki") {
-        let text = query.text.replace("$thread", &thread).replace("$__auto", "1m");
-        until(&format!("{}: {text}", query.panel), || {
-            let (start, end) = span_of_time();
-            let path =
-                format!("/loki/api/v1/query_range?query={}&start={start}&end={end}&step=60", percent(&text));
-            let answer: Value =
-                serde_json::from_str(&get(http, &path)?).map_err(|error| error.to_string())?;
-            let found = answer["data"]["result"].as_array().is_some_and(|streams| !streams.is_empty());
-            if found { Ok(()) } else { Err(answer.to_string()) }
-        });
-        asked += 1;
-    }
+    let ask = |text: &str| -> Result<usize, String> {
+        let (start, end) = span_of_time();
+        let path =
+            format!("/loki/api/v1/query_range?query={}&start={start}&end={end}&step=60", percent(text));
+        let answer: Value = serde_json::from_str(&get(http, &path)?).map_err(|error| error.to_string())?;
+        answer["data"]["result"].as_array().map(Vec::len).ok_or_else(|| answer.to_string())
+    };
+    let asked = ask_all("loki", &thread, ask);
     println!("{asked} LogQL queries answered");
     assert!(asked >= 4);
 }

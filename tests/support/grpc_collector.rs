@@ -1,12 +1,29 @@
 //! A gRPC collector on loopback, with tonic's server, that records each request and answers as scripted.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message as _;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
+use tonic::codegen::{BoxFuture, Service, http};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -61,9 +78,68 @@ impl LogsService for Scripted {
     }
 }
 
+/// Takes spans and metrics, without a script.
+#[derive(Clone, Default)]
+struct Taking(Arc<Mutex<Taken>>);
+
+/// Signals and requests.
+type Taken = Vec<(&'static str, Vec<u8>)>;
+
+#[tonic::async_trait]
+impl TraceService for Taking {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap().push(("traces", request.into_inner().encode_to_vec()));
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Taking {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0.lock().unwrap().push(("metrics", request.into_inner().encode_to_vec()));
+        Ok(Response::new(Default::default()))
+    }
+}
+
+/// All three on one port.
+#[derive(Clone)]
+struct ByPath {
+    logs: LogsServiceServer<Scripted>,
+    traces: TraceServiceServer<Taking>,
+    metrics: MetricsServiceServer<Taking>,
+}
+
+impl Service<http::Request<Body>> for ByPath {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        if path.contains("TraceService") {
+            self.traces.call(request)
+        } else if path.contains("MetricsService") {
+            self.metrics.call(request)
+        } else {
+            self.logs.call(request)
+        }
+    }
+}
+
 pub struct GrpcCollector {
     pub address: SocketAddr,
     calls: Arc<(Mutex<Vec<Call>>, Condvar)>,
+    others: Taking,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -79,7 +155,9 @@ impl GrpcCollector {
         script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
-        let calls = Arc::default();
+        let (calls, others) = (Arc::default(), Taking::default());
+        let traces = TraceServiceServer::new(others.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let metrics = MetricsServiceServer::new(others.clone()).accept_compressed(CompressionEncoding::Gzip);
         let service =
             LogsServiceServer::new(Scripted { calls: Arc::clone(&calls), script: Box::new(script) })
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -91,10 +169,11 @@ impl GrpcCollector {
             runtime.block_on(async {
                 let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
                 let stopped = async { drop(stopped.await) };
+                let service = ByPath { logs: service, traces, metrics };
                 Server::builder().serve_with_incoming_shutdown(service, incoming, stopped).await.unwrap();
             });
         });
-        Self { address, calls, stop: Some(stop), thread: Some(thread) }
+        Self { address, calls, others, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn url(&self) -> String {
@@ -103,6 +182,12 @@ impl GrpcCollector {
 
     pub fn calls(&self) -> Vec<Call> {
         self.calls.0.lock().unwrap().clone()
+    }
+
+    /// Requests of the signal `traces` or `metrics`.
+    pub fn requests_of(&self, signal: &str) -> Vec<Vec<u8>> {
+        let taken = self.others.0.lock().unwrap();
+        taken.iter().filter(|(of, _)| *of == signal).map(|(_, request)| request.clone()).collect()
     }
 
     /// Waits until that many calls came in.

@@ -3,6 +3,10 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+#[cfg(feature = "sdk")]
+mod sdk;
+mod withdrawn;
+
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,7 +17,6 @@ use factline::fact::redact::RULES;
 use factline::fact::{Capture, Class, Kind};
 use factline::host::Facts;
 use factline::otel::{self, Accepted, Messages, OtelLayer, Resource, Signal, Sink};
-use factline::outbox::{Outbox, Settings};
 use factline::protocol::{Ended, Observer, Sender, Transport};
 use factline::telemetry::{Shape, capture};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Otlp;
@@ -135,6 +138,8 @@ struct Given {
     logs: Vec<LogRecord>,
     spans: Vec<Span>,
     content: Vec<bool>,
+    /// Each record, and whether it was marked.
+    marks: Vec<(bool, Vec<u8>)>,
 }
 
 impl Sink for Kept {
@@ -150,6 +155,7 @@ impl Sink for Kept {
         for (signal, _, record) in accepted.records {
             kept.bytes.extend_from_slice(record);
             kept.content.push(accepted.content);
+            kept.marks.push((accepted.content, record.to_vec()));
             match signal {
                 Signal::Logs => kept.logs.extend(ScopeLogs::decode(*record).unwrap().log_records),
                 Signal::Traces => kept.spans.extend(ScopeSpans::decode(*record).unwrap().spans),
@@ -349,60 +355,23 @@ fn facts_of_hosts_are_redacted_like_those_of_the_protocol() {
 }
 
 #[test]
-fn content_of_a_process_that_is_gone_is_overwritten_for_whoever_does_not_want_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = || Settings { queues: vec!["logs".into(), "traces".into()], ..Settings::new(dir.path()) };
-    {
-        let outbox = Outbox::open(settings()).unwrap();
-        let (logs, traces) = (outbox.queue("logs").unwrap(), outbox.queue("traces").unwrap());
-        let sink = otel::OutboxSink::new(outbox.clone(), vec![logs], vec![traces]);
-        let subscriber = tracing_subscriber::registry().with(otel::layer(sink, Resource::new("test")));
-        tracing::subscriber::with_default(subscriber, || {
-            let mut observer = Observer::new(Capture::all());
-            observer.open(1, Transport::Stdio, 0);
-            for (sender, message) in session() {
-                observer.message(1, sender, 1_795_329_039_000_000, message.to_string().as_bytes());
-            }
-            observer.finish(Ended::ClientClosed);
-        });
-        outbox.close().unwrap();
-    }
-    let on_disk = || -> Vec<u8> {
-        let mut all = Vec::new();
-        let mut dirs = vec![dir.path().to_owned()];
-        while let Some(dir) = dirs.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { dirs.push(path) } else { all.extend(std::fs::read(path).unwrap()) }
-            }
-        }
-        all
-    };
-    assert!(holds(&on_disk(), &word(Kind::Arguments)), "it was there");
-    let outbox = Outbox::open(settings()).unwrap();
-    let lanes = outbox.adopt();
-    assert_eq!(lanes.len(), 1);
-    let lane = &lanes[0];
-    let withdrawn = lane.withdraw_content().unwrap();
-    assert!(withdrawn > 3, "{withdrawn}");
-    let queues = [lane.queue("logs").unwrap(), lane.queue("traces").unwrap()];
-    otel::recover(lane, &queues[..1], &queues[1..], Capture::NONE).unwrap();
-    let (mut left, mut bytes) = (0, Vec::new());
-    for queue in ["logs", "traces"] {
-        let mut reader = lane.reader(queue).unwrap();
-        while let Some(batch) = reader.next(1 << 20, 100).unwrap() {
-            left += batch.len();
-            bytes.extend_from_slice(&batch.bytes);
-            reader.settle(&batch, factline::outbox::Settled::delivered(&batch)).unwrap();
-        }
-    }
-    assert!(left > 3, "what has no content is there: {left}");
+fn a_span_whose_events_have_content_is_marked_although_it_has_none_itself() {
+    let mut only_in_events = 0;
     for kind in Kind::ALL {
-        assert!(!holds(&bytes, &word(kind)), "{} is delivered", kind.name());
+        let (kept, ..) = observed(Capture::NONE.with(kind), |layer| layer.with_span_events(128));
+        let kept = kept.0.lock().unwrap();
+        for (marked, bytes) in &kept.marks {
+            assert!(*marked || !holds(bytes, "pl4nted-"), "{} without its mark", kind.name());
+        }
+        let bare = kept.spans.iter().map(|span| (span, Span { events: Vec::new(), ..span.clone() }));
+        only_in_events += bare
+            .filter(|(span, bare)| {
+                let has = |span: &Span| holds(&span.encode_to_vec(), &word(kind));
+                has(span) && !has(bare)
+            })
+            .count();
     }
-    let lost = outbox.counters().lost;
-    assert_eq!(lost.by(factline::outbox::Loss::Purged), withdrawn);
-    assert_eq!(lost.total(), withdrawn);
+    assert!(only_in_events > 0);
 }
 
 fn config(set: &[(&str, &str)]) -> Config {
