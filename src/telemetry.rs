@@ -53,25 +53,38 @@ pub struct Telemetry {
     notes: Arc<Notes>,
 }
 
-/// What was noted of each route: failures so far, and the words.
+/// What was noted of each route.
 #[derive(Default)]
-struct Notes(Mutex<BTreeMap<String, (u64, String)>>);
+struct Notes(Mutex<BTreeMap<String, Noted>>);
+
+#[derive(Default)]
+struct Noted {
+    /// Failures so far, and the words of the last.
+    error: Option<(u64, String)>,
+    /// Requests sent again that are counted in the outbox.
+    retried: u64,
+}
 
 impl Notes {
     /// Notes in the outbox what went wrong since the last time, for `factline outbox status`.
     fn take(&self, dir: &Path, report: &[RouteReport]) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for route in report {
-            let Some(error) = &route.last_error else { continue };
-            let now = (route.retried + route.lost.values().sum::<u64>(), error.clone());
-            if noted.get(&route.queue) == Some(&now) {
-                continue;
-            }
+            let noted = noted.entry(route.queue.clone()).or_default();
             // The route of an adopted lane is called after both.
             let queue = route.queue.split(' ').next().unwrap_or_default();
-            // On a disk that refuses there is nothing more to say.
-            let _ = outbox::note(dir, queue, &format!("{}: {error}", route.destination));
-            noted.insert(route.queue.clone(), now);
+            let more = route.retried.saturating_sub(noted.retried);
+            // What could not be written is tried again with what comes.
+            if more > 0 && outbox::add_retries(dir, queue, more).is_ok() {
+                noted.retried = route.retried;
+            }
+            let Some(error) = &route.last_error else { continue };
+            let now = Some((route.retried + route.lost.values().sum::<u64>(), error.clone()));
+            if noted.error != now {
+                // On a disk that refuses there is nothing more to say.
+                let _ = outbox::note(dir, queue, &format!("{}: {error}", route.destination));
+                noted.error = now;
+            }
         }
     }
 }

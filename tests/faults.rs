@@ -23,6 +23,8 @@ mod watched;
 
 #[path = "faults/crash.rs"]
 mod crash;
+#[path = "faults/earlier.rs"]
+mod earlier;
 #[path = "faults/host.rs"]
 mod host;
 #[path = "faults/look.rs"]

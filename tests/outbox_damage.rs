@@ -105,7 +105,7 @@ fn one_flipped_bit_costs_only_the_frame_it_hit_and_is_counted() {
     let whole = fs::read(&segment).unwrap();
     let records_at = whole.len() - 40 * (FRAME + 30);
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for seed in 0..200 {
+    for seed in 0..500 {
         let bit = random.below(whole.len() * 8);
         let mut hurt = whole.clone();
         hurt[bit / 8] ^= 1 << (bit % 8);

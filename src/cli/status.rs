@@ -117,9 +117,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
 /// A queue over all lanes, those included that are gone: how its destination is getting on.
 #[derive(Default)]
 struct Sum {
+    accepted: u64,
+    written: u64,
     waiting: u64,
+    bytes: u64,
     oldest_ns: u64,
     delivered: u64,
+    retried: u64,
     lost: BTreeMap<&'static str, u64>,
     dead_letters: u64,
     last_error: Option<Note>,
@@ -130,12 +134,21 @@ fn summed(dir: &Path, lanes: &[LaneStatus]) -> io::Result<BTreeMap<String, Sum>>
     for queue in lanes.iter().flat_map(|lane| &lane.queues) {
         let sum = sums.entry(queue.name.clone()).or_default();
         let oldest = [sum.oldest_ns, queue.waiting.oldest_ns].into_iter().filter(|time| *time > 0).min();
+        sum.accepted += queue.accepted;
+        sum.written += queue.written;
         sum.waiting += queue.waiting.records;
+        sum.bytes += queue.waiting.bytes;
         sum.oldest_ns = oldest.unwrap_or(0);
         sum.add(queue.delivered, &queue.lost);
     }
     for (name, total) in outbox::totals(dir)? {
-        sums.entry(name).or_default().add(total.delivered, &total.lost);
+        let (sum, settled) = (sums.entry(name).or_default(), total.delivered + total.lost.total());
+        sum.accepted += settled;
+        sum.written += settled;
+        sum.add(total.delivered, &total.lost);
+    }
+    for (name, retried) in outbox::retries(dir)? {
+        sums.entry(name).or_default().retried = retried;
     }
     outbox::dead_letters(dir, None, |letter| {
         sums.entry(letter.queue.to_owned()).or_default().dead_letters += 1;
@@ -158,18 +171,26 @@ impl Sum {
     fn json(&self, name: &str) -> Value {
         let error = self.last_error.as_ref().map(|it| json!({"time_ns": it.time_ns, "text": it.text}));
         json!({
-            "name": name, "waiting": self.waiting, "oldest_ns": self.oldest_ns, "delivered": self.delivered,
-            "lost": self.lost, "dead_letters": self.dead_letters, "last_error": error,
+            "name": name, "accepted": self.accepted, "written": self.written, "waiting": self.waiting,
+            "bytes": self.bytes, "oldest_ns": self.oldest_ns, "delivered": self.delivered,
+            "retried": self.retried, "lost": self.lost, "dead_letters": self.dead_letters, "last_error": error,
         })
     }
 
     fn say(&self, out: &mut String, name: &str, now: u64) {
-        let mut text = format!("{name}: {} waiting", self.waiting);
+        let mut text = format!("{name}: {} accepted", self.accepted);
         let mut add = |part: String| text.extend([", ", &part]);
+        if self.written < self.accepted {
+            add(format!("{} written", self.written));
+        }
+        add(format!("{} waiting", self.waiting));
         if self.oldest_ns > 0 {
             add(format!("the oldest for {}", terminal::duration(now.saturating_sub(self.oldest_ns))));
         }
         add(format!("{} delivered", self.delivered));
+        if self.retried > 0 {
+            add(format!("{} requests retried", self.retried));
+        }
         let lost: Vec<String> = self.lost.iter().map(|(why, records)| format!("{why} {records}")).collect();
         add(if lost.is_empty() { "none lost".to_owned() } else { format!("lost: {}", lost.join(", ")) });
         if self.dead_letters > 0 {
@@ -194,7 +215,8 @@ fn lane(lane: &LaneStatus) -> Value {
         .iter()
         .map(|queue| {
             json!({
-                "name": queue.name, "waiting": queue.waiting.records, "bytes": queue.waiting.bytes,
+                "name": queue.name, "accepted": queue.accepted, "written": queue.written,
+                "waiting": queue.waiting.records, "bytes": queue.waiting.bytes,
                 "oldest_ns": queue.waiting.oldest_ns, "delivered": queue.delivered, "lost": reasons(&queue.lost),
                 "damaged": queue.damaged,
             })

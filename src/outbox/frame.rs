@@ -133,9 +133,12 @@ impl FileHeader {
             if copy[..8] != *b"FACTLINE" || crc32c(&copy[..60]) != u32_at(copy, 60) {
                 continue;
             }
-            let version = u16::from_le_bytes([copy[8], copy[9]]);
-            if version != VERSION {
-                return Err(BadHeader::Newer(version));
+            // A version that is older than this one gets its own arm here: its files are read and delivered, and
+            // new files are of this one. There was none, and 0 is what nobody wrote.
+            match u16::from_le_bytes([copy[8], copy[9]]) {
+                0 => continue,
+                VERSION => {}
+                newer => return Err(BadHeader::Newer(newer)),
             }
             return Ok(Self {
                 salt: u64_at(copy, 16),
@@ -290,5 +293,12 @@ mod tests {
         let sum = crc32c(&newer[..60]).to_le_bytes();
         newer[60..64].copy_from_slice(&sum);
         assert_eq!(FileHeader::decode(&newer), Err(BadHeader::Newer(2)));
+        let mut never = bytes;
+        never[8] = 0;
+        let sum = crc32c(&never[..60]).to_le_bytes();
+        never[60..64].copy_from_slice(&sum);
+        assert_eq!(FileHeader::decode(&never), Ok(header), "the other copy counts");
+        never.copy_within(..COPY, COPY);
+        assert_eq!(FileHeader::decode(&never), Err(BadHeader::Damaged));
     }
 }

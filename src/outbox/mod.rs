@@ -50,7 +50,7 @@ mod writer;
 pub use emit::Outbox;
 pub use lane::Lane;
 pub use look::{DeadLetter, Stored, dead_letters, show};
-pub use notes::{Note, note, notes};
+pub use notes::{Note, add_retries, note, notes, retries};
 pub use purge::{Purge, Purged, purge};
 pub use reader::Reader;
 pub use record::{

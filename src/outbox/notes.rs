@@ -1,6 +1,8 @@
-//! What went wrong last on the way to a destination: `DIR/errors/QUEUE`, for who looks from another process.
+//! How the way to a destination is, for who looks from another process.
 //!
-//! A line: unix nanoseconds, a space, the words. Written by renaming, so that a reader never sees half of it.
+//! `DIR/errors/QUEUE`, what went wrong last: unix nanoseconds, a space, the words. `DIR/retries/QUEUE`, how many
+//! requests all processes together had to send again. A line each, written by renaming, so that a reader never
+//! sees half of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,26 +31,60 @@ pub fn note(dir: &Path, queue: &str, text: &str) -> io::Result<()> {
     if !queue_name_is_valid(queue) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{queue:?} is no queue name")));
     }
-    let errors = dir.join("errors");
-    place::private_dir(&errors).map_err(io::Error::other)?;
     let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
     let text: String = text.get(..end.unwrap_or(0)).unwrap_or_default().replace(char::is_control, " ");
-    let making = errors.join(format!(".{queue}.{}", std::process::id()));
+    let errors = dir.join("errors");
+    place::private_dir(&errors).map_err(io::Error::other)?;
+    put(&errors, queue, &format!("{} {text}", place::now_ns()))
+}
+
+fn put(dir: &Path, queue: &str, line: &str) -> io::Result<()> {
+    let making = dir.join(format!(".{queue}.{}", std::process::id()));
     match fs::remove_file(&making) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    writeln!(place::create(&making)?, "{} {text}", place::now_ns())?;
-    fs::rename(&making, errors.join(queue))
+    writeln!(place::create(&making)?, "{line}")?;
+    fs::rename(&making, dir.join(queue))
 }
 
 /// What was noted, by queue.
 ///
 /// Errors: the disk's.
 pub fn notes(dir: &Path) -> io::Result<BTreeMap<String, Note>> {
+    let note = |line: &str| {
+        let (time_ns, text) = line.split_once(' ')?;
+        Some(Note { time_ns: time_ns.parse().ok()?, text: text.to_owned() })
+    };
+    each(&dir.join("errors"), note)
+}
+
+/// Counts `more` requests that had to be sent again to the destination of `queue`, over all processes.
+///
+/// Errors: the disk's; `InvalidInput` for a name that no queue can have.
+pub fn add_retries(dir: &Path, queue: &str, more: u64) -> io::Result<()> {
+    if !queue_name_is_valid(queue) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{queue:?} is no queue name")));
+    }
+    let counts = dir.join("retries");
+    place::private_dir(&counts).map_err(io::Error::other)?;
+    let lock = place::open_or_create(&counts.join(".lock"))?;
+    place::lock(&lock)?;
+    let before = retries(dir)?.get(queue).copied().unwrap_or(0);
+    put(&counts, queue, &before.saturating_add(more).to_string())
+}
+
+/// How many requests had to be sent again, by queue.
+///
+/// Errors: the disk's.
+pub fn retries(dir: &Path) -> io::Result<BTreeMap<String, u64>> {
+    each(&dir.join("retries"), |line| line.parse().ok())
+}
+
+/// What the files of `dir` say that are called after queues. What can't be understood is nothing said.
+fn each<T>(dir: &Path, read: impl Fn(&str) -> Option<T>) -> io::Result<BTreeMap<String, T>> {
     let mut all = BTreeMap::new();
-    let errors = dir.join("errors");
-    let entries = match fs::read_dir(&errors) {
+    let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
         entries => entries?,
     };
@@ -57,12 +93,10 @@ pub fn notes(dir: &Path) -> io::Result<BTreeMap<String, Note>> {
         if !queue_name_is_valid(&queue) {
             continue;
         }
-        let mut line = String::new();
-        place::open_read(&errors.join(&queue))?.take(2 * LONGEST as u64).read_to_string(&mut line)?;
-        if let Some((time_ns, text)) = line.trim_end().split_once(' ')
-            && let Ok(time_ns) = time_ns.parse()
-        {
-            all.insert(queue, Note { time_ns, text: text.to_owned() });
+        let mut line = Vec::new();
+        place::open_read(&dir.join(&queue))?.take(2 * LONGEST as u64).read_to_end(&mut line)?;
+        if let Some(said) = read(String::from_utf8_lossy(&line).trim_end()) {
+            all.insert(queue, said);
         }
     }
     Ok(all)
@@ -85,5 +119,22 @@ mod tests {
         assert!(logs.time_ns > 0);
         assert_eq!(all.len(), 1, "nothing said is no note: {all:?}");
         assert!(note(dir.path(), "../logs", "x").is_err());
+    }
+
+    #[test]
+    fn retries_of_several_at_once_are_added_up_and_nonsense_counts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(retries(dir.path()).unwrap().is_empty());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..25).for_each(|_| add_retries(dir.path(), "logs", 2).unwrap()));
+            }
+        });
+        assert_eq!(retries(dir.path()).unwrap(), BTreeMap::from([("logs".to_owned(), 200)]));
+        fs::write(dir.path().join("retries/logs"), b"\xff many\n").unwrap();
+        assert!(retries(dir.path()).unwrap().is_empty());
+        add_retries(dir.path(), "logs", 1).unwrap();
+        assert_eq!(retries(dir.path()).unwrap()["logs"], 1);
+        assert!(add_retries(dir.path(), "../logs", 1).is_err());
     }
 }

@@ -39,6 +39,10 @@ pub struct LaneStatus {
 pub struct QueueStatus {
     /// Its name.
     pub name: String,
+    /// Records accepted: delivered, lost and waiting together.
+    pub accepted: u64,
+    /// Of them, those that no longer depend on the ring: the others are in it alone.
+    pub written: u64,
     /// What is to be delivered, the ring included.
     pub waiting: Waiting,
     /// Records delivered.
@@ -120,8 +124,9 @@ pub(crate) fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
             }
         }
         let cursor = believable(cursor, &segments, last);
-        let last = last.max(ring_last).max(cursor.sequence);
-        let records = last - cursor.sequence;
+        let written = last.max(cursor.sequence);
+        let accepted = written.max(ring_last);
+        let records = accepted - cursor.sequence;
         let in_segments = match records {
             0 => 0,
             _ => oldest_time(&queue, cursor.segment, cursor.sequence),
@@ -133,7 +138,7 @@ pub(crate) fn queues_of(lane: &Path) -> io::Result<Vec<QueueStatus>> {
         };
         let waiting = Waiting { records, bytes: if records == 0 { 0 } else { bytes }, oldest_ns };
         let (delivered, lost) = (cursor.delivered, cursor.lost);
-        all.push(QueueStatus { name: name.clone(), waiting, delivered, lost, damaged });
+        all.push(QueueStatus { name: name.clone(), accepted, written, waiting, delivered, lost, damaged });
     }
     Ok(all)
 }

@@ -18,6 +18,11 @@ const TOKEN: &str = "ghp_pl4ntedpl4ntedpl4nted7f3a";
 const OF_COLLECTOR: &str = "c0llect0r-cr3dential-5d1e";
 const OF_BACKEND: &str = "b4ckend-cr3dential-90aa";
 
+/// Says what a server said, and stays until that was observed: at the end a tap does not wait long on a busy machine.
+const SERVER: &str = "cat > /dev/null; cat given-server.txt; n=0; \
+    until grep -rqsa codex_mcp_tool_call_event state/factline/outbox || [ $n -ge 400 ]; \
+    do n=$((n+1)); sleep 0.05; done";
+
 /// The recorded session with the token in all that is private, and what a child has to print for it.
 fn with_token(around: &Surroundings) -> String {
     let session = session().replace(SECRET, TOKEN);
@@ -108,7 +113,7 @@ fn through(protocol: &str, capture: &str, form: &str) {
         ("FACTLINE_ANALYTICS_FILTER", "trace"),
         ("FACTLINE_ANALYTICS_FORM", form),
         ("FACTLINE_ANALYTICS_TOKEN", OF_BACKEND),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
         ("SOME_TOKEN", TOKEN),
         // The real backend knows one form; of the others it is seen what is sent.
         ("FACTLINE_ANALYTICS_URL", if form == "events" { backend.1.as_str() } else { events_url.as_str() }),
@@ -119,7 +124,7 @@ fn through(protocol: &str, capture: &str, form: &str) {
         variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", url));
         variables.push(("OTEL_EXPORTER_OTLP_HEADERS", &headers));
     }
-    let arguments = ["tap", "--", "sh", "-c", "cat > /dev/null; cat given-server.txt", TOKEN];
+    let arguments = ["tap", "--", "sh", "-c", SERVER, TOKEN];
     let mut command: Command = around.command(arguments);
     command.envs(variables.iter().copied());
     let ran = fed(command, client.as_bytes());

@@ -160,6 +160,8 @@ fn what_a_destination_refused_is_shown_with_its_reason_and_purged_alone() {
     );
     let error = logs["last_error"]["text"].as_str().unwrap();
     assert!(error.contains("400") && error.contains("/v1/logs"), "{error}");
+    let numbers = ["accepted", "written", "delivered", "retried"].map(|of| logs[of].as_u64());
+    assert_eq!(numbers, [Some(3), Some(3), Some(0), Some(0)], "what is refused is not sent again");
     assert!(queue(dir.path(), "traces")["last_error"].is_null(), "nothing is wrong with it");
     let (code, text) = said(&outbox(dir.path(), &["show", "--dead", "--json"]));
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -190,6 +192,12 @@ fn one_queue_is_purged_to_the_last_byte_and_the_others_stay() {
     assert!(logs > 0 && traces > 0, "{told:?}");
     let error = queue(dir.path(), "logs")["last_error"]["text"].as_str().unwrap().to_owned();
     assert!(error.contains("503"), "{error}");
+    let retried = |name: &str| queue(dir.path(), name)["retried"].as_u64().unwrap();
+    // Whatever was answered was refused for now, but for requests whose answer came after the end.
+    let asked = away.requests().iter().filter(|request| request.path == "/v1/logs").count() as u64;
+    let tried = retried("logs");
+    assert!((1..=asked).contains(&tried), "{tried} retried, {asked} asked");
+    assert!(said(&outbox(dir.path(), &["status"])).1.contains(&format!("{tried} requests retried")));
     let holds = || {
         let found =
             Command::new("grep").args(["-rlaF", "execute_tool"]).arg(dir.path().join("outbox")).output();
@@ -206,6 +214,7 @@ fn one_queue_is_purged_to_the_last_byte_and_the_others_stay() {
     flush.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url("")).args(["outbox", "flush"]);
     crate::program::run(&mut flush);
     assert_eq!(queue(dir.path(), "logs")["delivered"].as_u64(), Some(logs));
+    assert_eq!(retried("logs"), tried, "what earlier processes counted stays");
     assert!(collector.requests().iter().all(|request| request.path != "/v1/traces"));
 }
 
