@@ -211,13 +211,17 @@ fn run(ops: Vec<Op>) {
     // A hurt last frame is only missed when something follows it.
     assert!((accepted.len() - hurt.min(accepted.len())..=accepted.len()).contains(&booked), "{booked}");
     let shed = (shed + gone.lost.by(Loss::Full)) as usize;
+    let by_reason = |lost: &Lost| Loss::ALL.map(|reason| (reason.name(), lost.by(reason)));
+    let reasons: Vec<_> =
+        there.iter().flat_map(|lane| &lane.queues).map(|queue| by_reason(&queue.lost)).collect();
     seen.sort_unstable();
     seen.dedup();
     assert!(
         accepted.len() - seen.len() <= hurt + shed,
-        "{} of {} lost by {hurt} flips, {shed} shed",
+        "{} of {} lost by {hurt} flips, {shed} shed; {reasons:?}, in lanes that went {:?}",
         accepted.len() - seen.len(),
-        accepted.len()
+        accepted.len(),
+        by_reason(&gone.lost)
     );
 }
 
