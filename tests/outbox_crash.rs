@@ -3,11 +3,15 @@
 // The lint knows test functions, not what they call.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/lanes.rs"]
+mod lanes;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use factline::outbox::*;
+use lanes::adopted;
 
 fn open(dir: &Path) -> Outbox {
     let mut s = Settings::new(dir);
@@ -143,18 +147,6 @@ fn a_live_lane_is_never_adopted_and_a_dead_one_by_exactly_one() {
         lanes.iter().map(Vec::len).collect()
     });
     assert_eq!(adopted.iter().sum::<usize>(), 1);
-}
-
-/// The lane that is free. Another test may start a program right now, which has our locks until it is the program.
-fn adopted(outbox: &Outbox) -> Lane {
-    let began = std::time::Instant::now();
-    loop {
-        if let Some(lane) = outbox.adopt().pop() {
-            return lane;
-        }
-        assert!(began.elapsed() < std::time::Duration::from_secs(30), "no lane is free");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

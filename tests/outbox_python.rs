@@ -3,12 +3,16 @@
 // The lint knows test functions, not what they call.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/lanes.rs"]
+mod lanes;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use factline::outbox::*;
+use lanes::adopted;
 
 const TRANSACTIONS: u64 = 300;
 
@@ -126,15 +130,7 @@ fn what_an_earlier_program_of_this_format_left_is_read_whole() {
         assert_eq!(read(dir.path()), expected(&lane));
     }
     let outbox = Outbox::open(Settings::new(dir.path())).unwrap();
-    // Another test may start a program right now, which has our locks until it is the program.
-    let began = std::time::Instant::now();
-    let adopted = loop {
-        if let Some(lane) = outbox.adopt().pop() {
-            break lane;
-        }
-        assert!(began.elapsed() < std::time::Duration::from_secs(30), "no lane is free");
-        std::thread::yield_now();
-    };
+    let adopted = adopted(&outbox);
     assert_eq!((adopted.name(), outbox.warnings()), (&*lane, Vec::new()));
     let each = |queue: &str| {
         let mut reader = adopted.reader(queue).unwrap();

@@ -3,6 +3,8 @@
 #![cfg(all(feature = "sdk", feature = "cli"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/exported.rs"]
+mod exported;
 #[path = "support/recorded.rs"]
 mod recorded;
 
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use exported::{Exported, processor, provider, sorted};
 use factline::config::Config;
 use factline::fact::Capture;
 use factline::otel::{self, DerivedIds, Ratio, Sampled, Spans, TurnSampler, sdk_layer_with};
@@ -17,47 +20,16 @@ use factline::protocol::{Observer, Sender};
 use factline::replay::replay;
 use factline::telemetry::Telemetry;
 use factline::transcript::Transcript;
+use opentelemetry::Context;
 use opentelemetry::logs::{LogRecord as _, Logger as _, LoggerProvider as _};
 use opentelemetry::trace::{Span as _, TraceContextExt as _, Tracer as _, TracerProvider as _};
-use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, LogsData};
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider};
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanProcessor};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
-
-/// What a host's exporters would be given, as OTLP.
-#[derive(Clone, Debug, Default)]
-struct Exported(Arc<Mutex<(Vec<LogRecord>, Vec<Span>)>>);
-
-impl LogProcessor for Exported {
-    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        assert_eq!(scope.name(), "factline");
-        self.0.lock().unwrap().0.push(LogRecord::from(&*record));
-    }
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-}
-
-impl SpanProcessor for Exported {
-    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
-    fn on_end(&self, span: SpanData) {
-        self.0.lock().unwrap().1.push(Span::from(span));
-    }
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-}
 
 /// A recorded session through the SDK, and what was warned of.
 fn through_sdk(
@@ -81,34 +53,6 @@ fn through_sdk(
     let (logs, spans) = std::mem::take(&mut *exported.0.lock().unwrap());
     let warnings = warnings.lock().unwrap().clone();
     (logs, spans, warnings)
-}
-
-fn provider(exported: Exported) -> Spans {
-    let ids = DerivedIds::default();
-    (&SdkTracerProvider::builder().with_id_generator(ids).with_span_processor(exported).build()).into()
-}
-
-fn processor(exported: Exported) -> Spans {
-    (Box::new(exported) as Box<dyn SpanProcessor>).into()
-}
-
-/// In an order of its own; an unset status and none are the same, as are no id and one of zeros.
-fn sorted(mut logs: Vec<LogRecord>, mut spans: Vec<Span>) -> (Vec<String>, Vec<String>) {
-    for log in &mut logs {
-        if log.span_id.iter().all(|byte| *byte == 0) {
-            log.span_id.clear();
-        }
-    }
-    for span in &mut spans {
-        span.status = Some(span.status.clone().unwrap_or_default());
-    }
-    let (mut logs, mut spans): (Vec<_>, Vec<_>) = (
-        logs.iter().map(|log| format!("{log:?}")).collect(),
-        spans.iter().map(|span| format!("{span:?}")).collect(),
-    );
-    logs.sort();
-    spans.sort();
-    (logs, spans)
 }
 
 #[test]

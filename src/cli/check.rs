@@ -34,7 +34,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let (damage, lanes) = match looked {
         Ok(looked) => looked,
         Err(error) => {
-            terminal::error(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
+            terminal::outbox_error(dir, &error);
             return FAILED;
         }
     };

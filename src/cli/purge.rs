@@ -123,7 +123,7 @@ fn asked(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-pub(super) fn failed(dir: &std::path::Path, error: &std::io::Error) -> u8 {
-    terminal::error(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
+fn failed(dir: &std::path::Path, error: &std::io::Error) -> u8 {
+    terminal::outbox_error(dir, error);
     FAILED
 }

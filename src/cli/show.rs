@@ -72,7 +72,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
         // Whoever read this has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
         Err(error) => {
-            terminal::error(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
+            terminal::outbox_error(dir, &error);
             FAILED
         }
     }

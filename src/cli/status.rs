@@ -24,14 +24,18 @@ pub(super) struct Arguments {
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
     let config = match common.config(true) {
         Ok(config) => config,
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => {
+            terminal::error(&error.to_string());
+            return FAILED;
+        }
     };
     let dir = &config.outbox_dir.value;
     let read = outbox::status(dir).and_then(|lanes| Ok((summed(dir, &lanes)?, lanes, outbox::totals(dir)?)));
     let (sums, lanes, totals) = match read {
         Ok(read) => read,
         Err(error) => {
-            return failed(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
+            terminal::outbox_error(dir, &error);
+            return FAILED;
         }
     };
     if arguments.json {
@@ -232,9 +236,4 @@ fn reasons(lost: &Lost) -> Value {
 fn words(lost: &Lost) -> String {
     let some = Loss::ALL.iter().filter(|reason| lost.by(**reason) > 0);
     some.map(|reason| format!("{} {}", reason.name(), lost.by(*reason))).collect::<Vec<_>>().join(", ")
-}
-
-fn failed(message: &str) -> u8 {
-    terminal::error(message);
-    FAILED
 }

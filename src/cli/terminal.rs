@@ -1,6 +1,7 @@
 //! What people see: messages, colours, progress. Colours and progress only in a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Says that something is wrong but not fatal.
@@ -22,6 +23,11 @@ fn say(kind: &str, colour: &str, message: &str) {
     } else {
         writeln!(stderr, "{kind}: {message}")
     };
+}
+
+/// The outbox in `dir` can't be used, and what to do.
+pub(super) fn outbox_error(dir: &Path, error: &std::io::Error) {
+    self::error(&format!("outbox {}: {error}; name another with --outbox", dir.display()));
 }
 
 /// The text of a panic can hold content or a secret: only its place is said.

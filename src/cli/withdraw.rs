@@ -4,14 +4,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, PARTLY, purge, terminal};
+use super::{FAILED, OK, PARTLY, terminal};
 use crate::otel::WITHOUT_CONTENT;
 use crate::outbox::{self, Held, Withdrawal};
 
 pub(super) fn run(dir: &Path, as_json: bool) -> u8 {
     let done = match outbox::withdraw(dir, &WITHOUT_CONTENT) {
         Ok(done) => done,
-        Err(error) => return purge::failed(dir, &error),
+        Err(error) => {
+            terminal::outbox_error(dir, &error);
+            return FAILED;
+        }
     };
     if as_json {
         terminal::print(&format!("{}\n", to_json(&done)));

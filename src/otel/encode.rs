@@ -26,6 +26,18 @@ pub(super) const fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
+/// Writes a number of variable length into a place that is [as long](varint_len).
+#[inline]
+fn fill_varint(place: &mut [u8], mut value: u64) {
+    for byte in place.iter_mut() {
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+    }
+    if let Some(last) = place.last_mut() {
+        *last &= 0x7f;
+    }
+}
+
 /// Reads a number of variable length and what follows it.
 pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
@@ -240,17 +252,10 @@ impl Key {
         if (0..0x80).contains(&value) {
             return self.fixed(out, tag, [0x18, value as u8]);
         }
-        let (mut digits, mut left, mut len) = ([0; 10], value as u64, 0);
-        for digit in &mut digits {
-            *digit = left as u8 | 0x80;
-            left >>= 7;
-            len += 1;
-            if left == 0 {
-                *digit &= 0x7f;
-                break;
-            }
-        }
-        let digits = digits.get(..len).unwrap_or_default();
+        let len = varint_len(value as u64);
+        let mut digits = [0; 10];
+        let digits = digits.get_mut(..len).unwrap_or_default();
+        fill_varint(digits, value as u64);
         if !self.quick(out, tag, [0x18], digits) {
             self.begin(out, tag, 1 + len);
             out.push(0x18);
@@ -344,16 +349,9 @@ pub(super) fn begin_record(out: &mut Vec<u8>) {
 pub(super) fn complete_record(out: &mut [u8]) -> &[u8] {
     let length = (out.len() - PREFIX) as u64;
     let start = PREFIX - 1 - varint_len(length);
-    if let Some(place) = out.get_mut(start..PREFIX) {
-        let mut left = length;
-        for byte in place.iter_mut().skip(1) {
-            *byte = left as u8 | 0x80;
-            left >>= 7;
-        }
-        place[0] = 0x12;
-        if let Some(last) = place.last_mut() {
-            *last &= 0x7f;
-        }
+    if let Some((tag, place)) = out.get_mut(start..PREFIX).and_then(|place| place.split_first_mut()) {
+        *tag = 0x12;
+        fill_varint(place, length);
     }
     out.get(start..).unwrap_or_default()
 }
@@ -448,6 +446,9 @@ mod tests {
             varint(&mut out, value);
             assert_eq!(out.len(), varint_len(value), "{value}");
             assert_eq!(read_varint(&out), Some((value, &[][..])));
+            let mut filled = vec![0; out.len()];
+            fill_varint(&mut filled, value);
+            assert_eq!(filled, out);
         }
     }
 }

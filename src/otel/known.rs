@@ -51,20 +51,22 @@ impl Known {
         let shown = lasting.and_then(|lasting| lasting.shown.split_once('{'));
         let (shown, key) = shown.map_or(("", ""), |(before, rest)| (before, rest.trim_end_matches('}')));
         let attribute = |info: &FieldInfo, is_behind_keys| {
-            let mut attribute = Attribute {
-                key: Key::new(info.key),
-                is_plain: false,
-                is_id: info.class == Class::Id,
-                is_content: info.class.is_private(),
-                is_message: is_message(info.key),
-                is_list: info.shape == Shape::List,
-                is_failure: info.key == "error.type",
-                is_shown: info.key == key,
+            let (is_id, is_content) = (info.class == Class::Id, info.class.is_private());
+            let (is_message, is_list) = (is_message(info.key), info.shape == Shape::List);
+            let (is_failure, is_shown) = (info.key == "error.type", info.key == key);
+            let is_plain = !(is_id || is_content || is_message || is_list || is_failure || is_shown);
+            let key = Key::new(info.key);
+            Some(Attribute {
+                key,
+                is_plain,
+                is_id,
+                is_content,
+                is_message,
+                is_list,
+                is_failure,
+                is_shown,
                 is_behind_keys,
-            };
-            let Attribute { is_id, is_content, is_message, is_list, is_failure, is_shown, .. } = attribute;
-            attribute.is_plain = !(is_id || is_content || is_message || is_list || is_failure || is_shown);
-            Some(attribute)
+            })
         };
         let keys = lasting.map_or(usize::MAX, |lasting| lasting.keys);
         let first = entry.fields.iter().enumerate().map(|(at, info)| attribute(info, at >= keys));

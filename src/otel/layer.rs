@@ -1,5 +1,6 @@
 //! The layer: facts that `tracing` shows become finished OTLP records.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,11 +184,11 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             let (ids, time, observed) = (visited.ids, visited.time, visited.observed);
             let (content, place) = (visited.content, (visited.trace, visited.span));
             if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
-                let attributes = record.get(begun..).unwrap_or_default();
-                match content {
-                    false => points.add(place, entry.name, time, attributes, content),
-                    true => points.add(place, entry.name, time, &self.of_span(known, event), content),
-                }
+                let attributes = match content {
+                    false => Cow::Borrowed(record.get(begun..).unwrap_or_default()),
+                    true => Cow::Owned(self.of_span(known, event)),
+                };
+                points.add(place, entry.name, time, &attributes, content);
             }
             let severity = severity(*metadata.level());
             let log =

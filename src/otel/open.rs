@@ -1,11 +1,9 @@
 //! Spans that are open: what is needed to finish them, also after a crash.
 
-use std::ops::Range;
-
 use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::{Known, named};
 use super::message::{self, Messages};
-use super::record::Visited;
+use super::record::{Name, Visited};
 use super::sink::{Accepted, Signal};
 use crate::fact::{Capture, Lasting, Link};
 use crate::outbox::{Key, Lane, Queue, Record, Transaction};
@@ -32,15 +30,6 @@ pub(super) struct OpenSpan {
     pub content: bool,
     messages: Messages,
     pub ended: bool,
-}
-
-/// What a span is called.
-#[derive(Debug)]
-pub(super) enum Name {
-    Fixed(&'static str),
-    /// So, and then the value that is there in the attributes: kept without an allocation.
-    Shows(&'static str, Range<usize>),
-    Restored(String),
 }
 
 /// How a span ended.

@@ -9,7 +9,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::encode::LOG_ATTRIBUTE;
 use super::known::{Attribute, Known};
 use super::message::{self, Messages};
-use super::open::Name;
 use crate::fact::{ENVELOPE, Entry, Link, parse_links};
 
 /// What a fact's fields say, once visited.
@@ -41,6 +40,15 @@ pub(super) struct Visited<'b> {
     pub end_observed: u64,
     pub start: u64,
     pub end_parent: u64,
+}
+
+/// What a span is called.
+#[derive(Debug)]
+pub(super) enum Name {
+    Fixed(&'static str),
+    /// So, and then the value that is there in the attributes: kept without an allocation.
+    Shows(&'static str, Range<usize>),
+    Restored(String),
 }
 
 enum Place {

@@ -52,6 +52,7 @@ impl Equal {
         }
         let at = recent.next;
         recent.uids[at] = uid;
+        // Mostly it is 0 already, and its cache line another one.
         if recent.times[at] != 0 {
             recent.times[at] = 0;
         }

@@ -115,12 +115,6 @@ impl<'a> Items<'a> {
         Ok(items)
     }
 
-    pub(crate) fn header(queue: u16, bytes: &'a [u8]) -> Self {
-        let mut items = Self { few: [NOTHING; FEW], many: Vec::new(), len: 0 };
-        items.push(Item::header(queue, bytes));
-        items
-    }
-
     fn push(&mut self, item: Item<'a>) {
         match self.few.get_mut(self.len) {
             Some(place) if self.many.is_empty() => *place = item,

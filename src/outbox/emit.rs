@@ -91,7 +91,7 @@ impl Outbox {
         if usize::from(queue.0) >= core.settings.queues.len() || bytes.len() > super::MAX_RECORD {
             return;
         }
-        let mut items = Items::header(queue.0, bytes);
+        let mut items = [Item::header(queue.0, bytes)];
         let len = bundle::encoded_len(&items);
         if core.rings(len) {
             core.put_in_ring(&mut items, len);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use super::bounds;
@@ -176,7 +176,8 @@ fn lock_soon(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
     for _ in 0..SPINS {
         match gate.try_lock() {
             Ok(gate) => return gate,
-            Err(_) => std::hint::spin_loop(),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            Err(TryLockError::Poisoned(_)) => break,
         }
     }
     lock(gate)

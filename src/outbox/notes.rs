@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::place;
 use super::settings::queue_name_is_valid;
@@ -28,23 +28,25 @@ pub struct Note {
 ///
 /// Errors: the disk's; `InvalidInput` for a name that no queue can have.
 pub fn note(dir: &Path, queue: &str, text: &str) -> io::Result<()> {
+    let errors = files(dir, "errors", queue)?;
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
+    let text: String = text.get(..end.unwrap_or(0)).unwrap_or_default().replace(char::is_control, " ");
+    put(&errors, queue, &format!("{} {text}", place::now_ns()))
+}
+
+/// The directory of a kind of notes, made if it has to be, for one about `queue`.
+fn files(dir: &Path, kind: &str, queue: &str) -> io::Result<PathBuf> {
     if !queue_name_is_valid(queue) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{queue:?} is no queue name")));
     }
-    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
-    let text: String = text.get(..end.unwrap_or(0)).unwrap_or_default().replace(char::is_control, " ");
-    let errors = dir.join("errors");
-    place::private_dir(&errors).map_err(io::Error::other)?;
-    put(&errors, queue, &format!("{} {text}", place::now_ns()))
+    let files = dir.join(kind);
+    place::private_dir(&files).map_err(io::Error::other)?;
+    Ok(files)
 }
 
 fn put(dir: &Path, queue: &str, line: &str) -> io::Result<()> {
     let making = dir.join(format!(".{queue}.{}", std::process::id()));
-    match fs::remove_file(&making) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    writeln!(place::create(&making)?, "{line}")?;
+    writeln!(place::create_anew(&making)?, "{line}")?;
     fs::rename(&making, dir.join(queue))
 }
 
@@ -63,11 +65,7 @@ pub fn notes(dir: &Path) -> io::Result<BTreeMap<String, Note>> {
 ///
 /// Errors: the disk's; `InvalidInput` for a name that no queue can have.
 pub fn add_retries(dir: &Path, queue: &str, more: u64) -> io::Result<()> {
-    if !queue_name_is_valid(queue) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{queue:?} is no queue name")));
-    }
-    let counts = dir.join("retries");
-    place::private_dir(&counts).map_err(io::Error::other)?;
+    let counts = files(dir, "retries", queue)?;
     let lock = place::open_or_create(&counts.join(".lock"))?;
     place::lock(&lock)?;
     let before = retries(dir)?.get(queue).copied().unwrap_or(0);

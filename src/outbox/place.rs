@@ -64,6 +64,14 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// A new file that is to take another's place; what a crash left of one like it goes.
+pub(crate) fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => create(path),
+    }
+}
+
 /// A file for reading and writing that is made when it is missing.
 pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     match create(path) {

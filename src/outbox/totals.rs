@@ -80,11 +80,7 @@ pub(crate) fn absorb(root: &Path, lane: &str, sums: &[(String, Total)]) -> io::R
     }
     lanes.iter().for_each(|l| text.push_str(&format!("lane {l}\n")));
     let making = root.join("totals.new");
-    match fs::remove_file(&making) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = place::create(&making)?;
+    let mut file = place::create_anew(&making)?;
     file.write_all(text.as_bytes())?;
     file.sync_data()?;
     fs::rename(&making, root.join("totals"))?;

@@ -277,11 +277,7 @@ fn clean_letters(path: &Path, without: &Without) -> io::Result<u64> {
 /// Puts `bytes` in the place of a file, which ages as before.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    match fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = place::create(&new)?;
+    let mut file = place::create_anew(&new)?;
     file.write_all(bytes)?;
     file.set_times(FileTimes::new().set_modified(fs::metadata(path)?.modified()?))?;
     file.sync_all()?;

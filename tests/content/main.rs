@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[cfg(feature = "sdk")]
+#[path = "../support/exported.rs"]
+mod exported;
+#[cfg(feature = "sdk")]
 mod sdk;
 mod withdrawn;
 

@@ -1,51 +1,17 @@
 //! Content through the providers of an OpenTelemetry SDK, with points as events of spans.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use factline::fact::{Capture, Class, Kind};
-use factline::otel::{DerivedIds, Messages, Spans, sdk_layer_with};
+use factline::otel::{Messages, Spans, sdk_layer_with};
 use factline::protocol::{Ended, Observer, Transport};
-use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider};
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanProcessor};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use prost::Message as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::exported::{Exported, processor, provider, sorted};
 use crate::{SECRETS, holds, observed, session, word};
-
-/// What a host's exporters would be given, as OTLP.
-#[derive(Clone, Debug, Default)]
-struct Exported(Arc<Mutex<(Vec<LogRecord>, Vec<Span>)>>);
-
-impl LogProcessor for Exported {
-    fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
-        self.0.lock().unwrap().0.push(LogRecord::from(&*record));
-    }
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-}
-
-impl SpanProcessor for Exported {
-    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
-    fn on_end(&self, span: SpanData) {
-        self.0.lock().unwrap().1.push(Span::from(span));
-    }
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-}
 
 fn through_sdk(
     capture: Capture,
@@ -68,15 +34,6 @@ fn through_sdk(
     std::mem::take(&mut *exported.0.lock().unwrap())
 }
 
-fn provider(exported: Exported) -> Spans {
-    let ids = DerivedIds::default();
-    (&SdkTracerProvider::builder().with_id_generator(ids).with_span_processor(exported).build()).into()
-}
-
-fn processor(exported: Exported) -> Spans {
-    (Box::new(exported) as Box<dyn SpanProcessor>).into()
-}
-
 /// The SDK's maps have no order.
 fn put_in_order(value: &mut Option<AnyValue>) {
     match value.as_mut().and_then(|value| value.value.as_mut()) {
@@ -95,21 +52,11 @@ fn put_in_order(value: &mut Option<AnyValue>) {
     }
 }
 
-/// In an order of its own; an unset status and none are the same, as are no id and one of zeros.
-fn sorted(mut logs: Vec<LogRecord>, mut spans: Vec<Span>) -> [Vec<String>; 2] {
-    for log in &mut logs {
-        log.attributes.iter_mut().for_each(|attribute| put_in_order(&mut attribute.value));
-        if log.span_id.iter().all(|byte| *byte == 0) {
-            log.span_id.clear();
-        }
-    }
-    for span in &mut spans {
-        span.status = Some(span.status.clone().unwrap_or_default());
-    }
-    let logs: Vec<String> = logs.iter().map(|log| format!("{log:?}")).collect();
-    let mut all = [logs, spans.iter().map(|span| format!("{span:?}")).collect()];
-    all.iter_mut().for_each(|of| of.sort());
-    all
+/// In one order: that of maps, and that of records.
+fn in_order(mut logs: Vec<LogRecord>, spans: Vec<Span>) -> [Vec<String>; 2] {
+    let attributes = logs.iter_mut().flat_map(|log| &mut log.attributes);
+    attributes.for_each(|attribute| put_in_order(&mut attribute.value));
+    sorted(logs, spans).into()
 }
 
 #[test]
@@ -138,7 +85,7 @@ fn an_sdk_is_given_the_kinds_that_are_on_no_secret_and_what_the_durable_way_writ
             SECRETS.iter().for_each(|secret| assert!(!holds(&bytes, secret), "{capture}: {secret}"));
             let (kept, ..) = observed(capture, |layer| layer.with_span_events(128).with_messages(messages));
             let kept = kept.0.lock().unwrap();
-            let (expected, got) = (sorted(kept.logs.clone(), kept.spans.clone()), sorted(logs, spans));
+            let (expected, got) = (in_order(kept.logs.clone(), kept.spans.clone()), in_order(logs, spans));
             for (expected, got) in expected.iter().zip(&got) {
                 let different = expected.iter().zip(got).find(|(expected, got)| expected != got);
                 assert!(different.is_none(), "{capture} {messages:?}: {different:#?}");
