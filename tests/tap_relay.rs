@@ -119,7 +119,7 @@ fn a_command_that_can_not_be_started() {
     assert_eq!(start(&Setup::default(), &[]).wait().code, Some(2));
 }
 
-const TRAPS: &str = "trap 'echo got-$s; kill $!; exit 42' SIG; sleep 1000 & echo ready; wait";
+const TRAPS: &str = "trap 'echo got-$s; kill $!; exit 42' SIG; sleep 60 & echo ready; wait";
 
 #[test]
 fn signals_sent_to_the_tap_reach_the_child() {
@@ -137,6 +137,22 @@ fn signals_sent_to_the_tap_reach_the_child() {
         assert_eq!(running.read_line(), format!("got-{name}"));
         assert_eq!(running.wait().code, Some(42));
     }
+}
+
+/// As in a container whose session began outside: the kernel gives the session there as number 0.
+#[test]
+fn signals_reach_the_child_in_a_process_namespace_as_well() {
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+    if !inside.arg("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs `unshare` (package util-linux) and the right to make a process namespace");
+        return;
+    }
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    inside.arg(std::env::current_exe().unwrap()).args(["signals_sent_to_the_tap_reach_the_child", "--exact"]);
+    let output = inside.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
