@@ -331,29 +331,30 @@ macro_rules! facts {
             }
 
             impl<'a> Ends for $End<'a> {
-                // Not by `record_all!`, which looks every field up by its name among all that the span has.
-                // The fields are in the order of the table; tracing's macros for events expand to this call.
+                // Not by `record_all!`, which looks every field up by its name, nor by a list of all that the span has,
+                // most of which is nothing of an end's. Its own fields are the last ones, in the order of the table.
                 fn end(&self, span: &tracing::Span, end: &End, capture: Capture) {
-                    let Some(metadata) = span.metadata().filter(|_| !span.is_disabled()) else { return };
+                    static FIELDS: std::sync::OnceLock<Vec<tracing::field::Field>> = std::sync::OnceLock::new();
+                    let metadata = span.metadata().filter(|it| !span.is_disabled() && it.name() == $span_name);
+                    let Some(metadata) = metadata else { return };
                     let known = |value: u64| (value != 0).then_some(value);
-                    let (observed, start, parent) = (known(end.observed), known(end.start), known(end.parent));
+                    let (time, observed) = (Some(end.time), known(end.observed));
+                    let (start, parent) = (known(end.start), known(end.parent));
                     $( let $end_field = capture.lasting(&self.$end_field, $end_class); )*
                     $( let $end_field = $crate::fact::Field::recorded(&*$end_field, capture.allows($end_class)); )*
-                    let nothing = None::<&dyn tracing::Value>;
                     let values = [
-                        nothing, nothing, nothing, nothing, nothing, nothing, nothing,
-                        $( { let _ = stringify!($key_field); nothing }, )*
-                        $( { let _ = stringify!($start_field); nothing }, )*
-                        Some(&end.time as &dyn tracing::Value),
-                        Some(&observed),
-                        Some(&start),
-                        Some(&parent),
-                        $( Some(&$end_field), )*
+                        time.as_ref().map(|it| it as &dyn tracing::Value),
+                        observed.as_ref().map(|it| it as &dyn tracing::Value),
+                        start.as_ref().map(|it| it as &dyn tracing::Value),
+                        parent.as_ref().map(|it| it as &dyn tracing::Value),
+                        $( $end_field.as_ref().map(|it| it as &dyn tracing::Value), )*
                     ];
-                    let fields = metadata.fields();
-                    if metadata.name() == $span_name && fields.len() == values.len() {
-                        span.record_all(&fields.value_set_all(&values));
-                    }
+                    let all = metadata.fields();
+                    let before = all.len().saturating_sub(values.len());
+                    let mut fields = FIELDS.get_or_init(|| all.iter().skip(before).collect()).iter();
+                    let Some(first) = fields.as_slice().first() else { return };
+                    let values = values.map(|value| (fields.next().unwrap_or(first), value));
+                    span.record_all(&all.value_set(&values));
                 }
             }
 

@@ -104,7 +104,7 @@ impl Store {
     }
 
     pub(crate) fn pending_bytes(&self) -> u64 {
-        self.tails.iter().chain([&self.starts.tail]).map(Tail::pending_bytes).sum()
+        self.tails.iter().map(Tail::pending_bytes).sum::<u64>() + self.starts.pending_bytes()
     }
 
     /// Writes everything that has gathered: the queues first, so that an end is never there before the
@@ -118,7 +118,7 @@ impl Store {
             }
         }
         result?;
-        self.starts.tail.flush()
+        self.starts.flush()
     }
 
     /// There are new names in the lane's directory, and perhaps in those above it.
