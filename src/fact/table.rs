@@ -350,7 +350,10 @@ macro_rules! facts {
                         $( $end_field.as_ref().map(|it| it as &dyn tracing::Value), )*
                     ];
                     let all = metadata.fields();
-                    let before = all.len().saturating_sub(values.len());
+                    let before = $crate::fact::ENVELOPE.len() + <$Start<'_> as Starts>::ENTRY.fields.len();
+                    if all.len() != before + values.len() {
+                        return;
+                    }
                     let mut fields = FIELDS.get_or_init(|| all.iter().skip(before).collect()).iter();
                     let Some(first) = fields.as_slice().first() else { return };
                     let values = values.map(|value| (fields.next().unwrap_or(first), value));

@@ -68,7 +68,7 @@ impl Starts {
                         let payload = scan.payload(at, len)?;
                         match meta.kind {
                             kind::TRANSACTION => transactions.push(payload.to_vec()),
-                            _ => drop(starts.note(meta, payload, true)),
+                            _ => starts.note(meta, payload, true),
                         }
                         starts.tail.last_time_ns = starts.tail.last_time_ns.max(meta.time_ns);
                     }
@@ -78,9 +78,8 @@ impl Starts {
         Ok((starts, transactions))
     }
 
-    /// Returns whether the files have a beginning that this ends or replaces; none if there is no beginning at all.
-    fn note(&mut self, meta: Meta, payload: &[u8], is_filed: bool) -> Option<bool> {
-        let (key, rest) = payload.split_first_chunk::<KEY>()?;
+    fn note(&mut self, meta: Meta, payload: &[u8], is_filed: bool) {
+        let Some((key, rest)) = payload.split_first_chunk::<KEY>() else { return };
         let gone = match meta.kind {
             kind::BEGIN => {
                 let (sequence, time_ns) = (meta.sequence, meta.time_ns);
@@ -90,8 +89,7 @@ impl Starts {
             kind::END => self.open.remove(&Key(*key)),
             _ => None,
         };
-        self.open_bytes -= gone.as_ref().map_or(0, |o| o.payload.len() as u64);
-        gone.map(|open| open.is_filed)
+        self.open_bytes -= gone.map_or(0, |o| o.payload.len() as u64);
     }
 
     /// Adds a begin, an end or a transaction, unless its sequence is there already; `sum` as in `Tail::push`.
@@ -104,11 +102,10 @@ impl Starts {
             self.settle();
             return self.file(meta, [payload, &[]], sum);
         };
-        let filed = self.note(meta, payload, false);
-        if let Some(open) = self.open.get_mut(&key) {
-            open.is_filed = filed == Some(true);
-        }
+        // A beginning that replaces a filed one counts as filed: the end of either must get there.
+        let filed = self.open.get(&key).map(|open| open.is_filed);
         let is_vain = meta.kind == kind::END && filed == Some(false);
+        self.note(meta, payload, filed == Some(true));
         self.round.push(Change { meta, key, sum, is_vain });
         self.round_bytes += (FRAME_HEADER + payload.len()) as u64;
         self.tail.last_sequence = meta.sequence;
