@@ -12,7 +12,7 @@
 //!
 //! - **Bytes pass unchanged**, in both directions, whatever they are, with back-pressure: at most one read
 //!   (64 KiB) and one pipe lie between the two sides.
-//! - **Nothing waits for the observer.** A pump copies what it read into a queue bounded by bytes and writes on.
+//! - **Nothing waits for the observer.** A pump copies what passes into a queue bounded by bytes and goes on.
 //!   What finds the queue full is not observed, and counted ([`Observer::missed`]). An observer that panics or
 //!   never returns costs the observation, not the relay; leaving waits for it at most [`OBSERVER_GRACE`].
 //! - **Closed ends travel on.** Ended of our stdin closes the child's; the child closing its stdin closes our read
@@ -27,6 +27,7 @@
 
 mod life;
 mod lines;
+mod pages;
 mod pump;
 mod queue;
 mod record;

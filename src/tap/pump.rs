@@ -1,4 +1,5 @@
-//! One direction of the relay: read, copy to the queue, write.
+//! One direction of the relay: read, copy to the queue, write. What comes in large pieces is not even read, where
+//! both ends are pipes: its pages move on, and only the queue gets a copy.
 
 use std::io::PipeReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +9,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
+use super::pages::Pages;
 use super::queue::Queue;
 use super::{CHUNK_BYTES, Sender};
+
+/// From here on a piece is large: moving pages saves more than the further calls to the system cost. Small ones are
+/// copied also because each that is moved takes as much of the other pipe's room as a whole page.
+const LARGE_BYTES: usize = CHUNK_BYTES / 4;
 
 /// What both pumps share.
 #[derive(Clone)]
@@ -62,8 +68,9 @@ fn pump(
     left: impl Fn(BorrowedFd<'_>) -> u64,
 ) -> Stopped {
     let watch_sink = tells_when_reader_is_gone(to, line.child_ended.as_fd());
+    let mut pages = Pages::between(from, to);
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut remaining = None;
+    let (mut passed, mut remaining) = (0, None);
     loop {
         if remaining.is_none() {
             match wait(from, to, line.child_ended.as_fd(), watch_sink) {
@@ -77,24 +84,91 @@ fn pump(
         if want == 0 {
             return Stopped::ChildEnded;
         }
-        let space = buffer.get_mut(..want).unwrap_or_default();
-        let read = match rustix::io::read(from, space) {
-            Ok(0) => return Stopped::SourceEnded,
-            Ok(read) => read,
-            Err(Errno::INTR | Errno::AGAIN) => continue,
-            // A terminal that hung up, a directory as stdin: there is nothing more to come.
-            Err(_) => return Stopped::SourceEnded,
+        let result = match &mut pages {
+            Some(pages) if passed >= LARGE_BYTES => move_pages(line, dir, pages, (from, to), want),
+            _ => copy(line, dir, (from, to), buffer.get_mut(..want).unwrap_or_default()),
         };
-        remaining = remaining.map(|left| left.saturating_sub(read as u64));
-        let bytes = buffer.get(..read).unwrap_or_default();
-        // Before the write: the answer must not be observed before the question.
-        let wake = line.queue.push(line.conn, dir, bytes);
-        let written = write_all(to, bytes);
-        if wake {
-            line.queue.wake();
+        passed = match result {
+            Ok(0) => return Stopped::SourceEnded,
+            Ok(bytes) => bytes,
+            Err(Failed::Source(Errno::INTR | Errno::AGAIN)) => continue,
+            // Without memory for a copy of pages, perhaps; nothing has moved yet.
+            Err(Failed::Source(_)) if pages.take().is_some() => continue,
+            // A terminal that hung up, a directory as stdin: there is nothing more to come.
+            Err(Failed::Source(_)) => return Stopped::SourceEnded,
+            Err(Failed::Sink) => return Stopped::SinkGone,
+        };
+        remaining = remaining.map(|left| left.saturating_sub(passed as u64));
+    }
+}
+
+/// What failed of a piece; of a source's, nothing has passed.
+enum Failed {
+    Source(Errno),
+    Sink,
+}
+
+/// From one descriptor to the other.
+type Way<'fd> = (BorrowedFd<'fd>, BorrowedFd<'fd>);
+
+/// Passes one piece on through `space`; returns its length, 0 at the end.
+fn copy(line: &Line, dir: Sender, (from, to): Way<'_>, space: &mut [u8]) -> Result<usize, Failed> {
+    let read = rustix::io::read(from, &mut *space).map_err(Failed::Source)?;
+    let bytes = space.get(..read).unwrap_or_default();
+    // Before the write: the answer must not be observed before the question.
+    let wake = match line.queue.has_room(read) {
+        true => line.queue.push(line.conn, dir, bytes),
+        false => {
+            line.queue.skip(line.conn, dir, read as u64, bytes.ends_with(b"\n"));
+            false
         }
-        if written.is_err() {
-            return Stopped::SinkGone;
+    };
+    let written = write_all(to, bytes);
+    if wake {
+        line.queue.wake();
+    }
+    written.map(|()| read).map_err(|_| Failed::Sink)
+}
+
+/// The same without reading it, where the queue has no room for it, or into no more than the queue's own copy.
+fn move_pages(
+    line: &Line,
+    dir: Sender,
+    pages: &mut Pages,
+    (from, to): Way<'_>,
+    want: usize,
+) -> Result<usize, Failed> {
+    if !line.queue.has_room(want) {
+        let moved = advance((from, to), want)?;
+        // Nobody has seen whether it ends a line.
+        line.queue.skip(line.conn, dir, moved as u64, false);
+        return Ok(moved);
+    }
+    let copy = pages.copy(from, want).map_err(Failed::Source)?;
+    let shown = copy.len();
+    let wake = shown > 0 && line.queue.push(line.conn, dir, copy);
+    let mut moved = 0;
+    let result = loop {
+        match advance((from, to), shown - moved) {
+            Ok(0) => break Ok(moved),
+            Ok(more) => moved += more,
+            Err(failed) => break Err(failed),
+        }
+    };
+    if wake {
+        line.queue.wake();
+    }
+    result
+}
+
+/// Moves at most `most` bytes, at least one of them; 0 at the end, and where there is nothing to move.
+fn advance((from, to): Way<'_>, most: usize) -> Result<usize, Failed> {
+    loop {
+        match Pages::advance(from, to, most) {
+            Ok(moved) => return Ok(moved),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for_room(to),
+            Err(_) => return Err(Failed::Sink),
         }
     }
 }
@@ -139,14 +213,16 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
         match rustix::io::write(to, bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Whoever gave us the descriptor made it non-blocking; it is not ours to change.
-            Err(Errno::AGAIN) => {
-                let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
-            }
+            Err(Errno::AGAIN) => wait_for_room(to),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Whoever gave us the descriptor made it non-blocking; it is not ours to change.
+fn wait_for_room(to: BorrowedFd<'_>) {
+    let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
 }
 
 /// Closes our stdin for whoever writes to it: a pipe nobody writes to takes its place, because the number must not
@@ -161,5 +237,81 @@ fn close_stdin() {
 fn close_stdout() {
     if let Ok((_, writer)) = std::io::pipe() {
         let _ = rustix::stdio::dup2_stdout(writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write, pipe};
+    use std::thread;
+
+    use super::super::Transport;
+    use super::super::queue::{Item, What};
+    use super::*;
+
+    /// Relays `bytes` from one pipe to another; what came out, and what the queue got of it, bytes and losses.
+    fn relayed(bytes: &[u8], room: usize, nonblocking: bool) -> (Vec<u8>, Vec<u8>, u64) {
+        let (from, mut ours) = pipe().unwrap();
+        let (mut theirs, to) = pipe().unwrap();
+        if nonblocking {
+            for end in [from.as_fd(), to.as_fd()] {
+                rustix::io::ioctl_fionbio(end, true).unwrap();
+            }
+        }
+        let (child_ended, _child) = pipe().unwrap();
+        let queue = Arc::new(Queue::new(room));
+        let conn = queue.open(Transport::Stdio).unwrap();
+        let line = Line { queue: queue.clone(), conn, child_ended: Arc::new(child_ended) };
+        let mut out = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // Small ones first, then such as fill the pipe, then small ones again.
+                let mut sizes = [10, 200, 70_000, 65_536, 300_000, 3, 100].into_iter().cycle();
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let (piece, more) = rest.split_at(sizes.next().unwrap().min(rest.len()));
+                    ours.write_all(piece).unwrap();
+                    rest = more;
+                }
+            });
+            scope.spawn(move || {
+                let stopped = pump(&line, Sender::Client, from.as_fd(), to.as_fd(), |_| 0);
+                assert!(stopped == Stopped::SourceEnded);
+                drop(to);
+            });
+            theirs.read_to_end(&mut out).unwrap();
+        });
+        queue.close(conn, Sender::Client);
+        let (mut seen, mut lost) = (Vec::new(), 0);
+        while let Some(Item { what, .. }) = queue.next_now() {
+            match what {
+                What::Bytes { bytes, .. } => seen.extend(bytes),
+                What::Lost { lost: more, .. } => lost += more.bytes,
+                _ => {}
+            }
+        }
+        (out, seen, lost)
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    }
+
+    #[test]
+    fn pieces_of_any_size_pass_unchanged_and_are_observed() {
+        let bytes = noise(5_000_000);
+        for nonblocking in [false, true] {
+            let (out, seen, lost) = relayed(&bytes, 64 << 20, nonblocking);
+            assert!(out == bytes && seen == bytes && lost == 0);
+        }
+    }
+
+    #[test]
+    fn what_the_queue_has_no_room_for_passes_all_the_same_and_is_counted() {
+        let bytes = noise(5_000_000);
+        let (out, seen, lost) = relayed(&bytes, 1 << 20, false);
+        assert!(out == bytes);
+        assert!(lost > 0 && seen.len() <= 1 << 20);
+        assert_eq!(seen.len() as u64 + lost, bytes.len() as u64);
     }
 }

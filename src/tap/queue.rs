@@ -82,21 +82,27 @@ impl Queue {
         Some(conn)
     }
 
-    /// Copies what a pump has read. Says whether the observer sleeps: then [`wake`](Queue::wake) it, after writing
-    /// the bytes on, so that the relay does not pay for it before.
+    /// Whether that many bytes would be taken now, so that nobody copies them for nothing.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let state = self.lock();
+        !state.is_over() && state.cost + bytes + CHUNK_COST <= self.limit
+    }
+
+    /// Takes a copy of what a pump has read. Says whether the observer sleeps: then [`wake`](Queue::wake) it, after
+    /// writing the bytes on, so that the relay does not pay for it before.
     #[must_use]
-    pub(super) fn push(&self, conn: u32, dir: Sender, bytes: &[u8]) -> bool {
-        // The copy is made outside the lock, for the other direction's sake.
+    pub(super) fn push(&self, conn: u32, dir: Sender, bytes: impl Into<Box<[u8]>>) -> bool {
+        // A copy is made outside the lock, for the other direction's sake.
         let copy: Box<[u8]> = bytes.into();
+        let len = copy.len() as u64;
         let mut state = self.lock();
-        state.relayed += bytes.len() as u64;
+        state.relayed += len;
         if state.is_over() {
             return false;
         }
         let cost = copy.len() + CHUNK_COST;
         if state.cost + cost > self.limit {
-            let lost = Lost { chunks: 1, bytes: bytes.len() as u64, ends_line: bytes.ends_with(b"\n") };
-            state.lose(conn, dir, lost);
+            state.lose(conn, dir, Lost { chunks: 1, bytes: len, ends_line: copy.ends_with(b"\n") });
             return false;
         }
         state.tell_lost(conn, dir);

@@ -183,7 +183,7 @@ struct Feed<'a> {
 impl Feed<'_> {
     fn hand_over(&mut self) {
         if !self.lines.is_empty() {
-            *self.wake |= self.queue.push(self.conn, self.from, self.lines);
+            *self.wake |= self.queue.push(self.conn, self.from, self.lines.as_slice());
             self.lines.clear();
             self.lines.shrink_to(CHUNK_BYTES);
         }
