@@ -18,7 +18,6 @@ use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord}
 use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
 use prost::Message;
 
-use super::encode;
 use crate::outbox::{Outbox, Queue, Record, Transaction};
 
 /// Log records of an application, into the outbox.
@@ -203,7 +202,7 @@ impl Writer {
         }
         payload.clear();
         payload.push(RECORD);
-        encode::varint(payload, record.encoded_len() as u64);
+        prost::encoding::encode_varint(record.encoded_len() as u64, payload);
         record.encode_raw(payload);
         let records = [Record { queue: self.queue, time_ns, content: false, payload }];
         let stored = self.outbox.append(Transaction { records: &records, ..Transaction::default() });

@@ -2,6 +2,8 @@
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>; field numbers: opentelemetry-proto 1.x.
 
+use super::out::Out;
+
 /// Tag of an attribute in a log record (`LogRecord.attributes`, field 6).
 pub(super) const LOG_ATTRIBUTE: u8 = 0x32;
 /// Tag of an attribute in a span (`Span.attributes`, field 9).
@@ -13,29 +15,44 @@ pub(super) const LINK_ATTRIBUTE: u8 = 0x22;
 
 /// Appends a number of variable length.
 #[inline]
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+pub(super) fn varint(out: &mut Out, value: u64) {
+    if value < 0x80 {
+        return out.push(value as u8);
     }
-    out.push(value as u8);
+    let (digits, len) = digits(value);
+    out.chunk(|place| {
+        *place = digits;
+        len
+    });
+}
+
+/// A number of variable length, and how many of these bytes it has.
+#[inline]
+fn digits(value: u64) -> ([u8; 10], usize) {
+    let len = varint_len(value);
+    let mut all = [0; 10];
+    // Seven bits into each byte, for the lower 56 bits at once.
+    let mut low = value & 0x00ff_ffff_ffff_ffff;
+    low = low & 0x0000_0000_0fff_ffff | (low & 0x00ff_ffff_f000_0000) << 4;
+    low = low & 0x0000_3fff_0000_3fff | (low & 0x0fff_c000_0fff_c000) << 2;
+    low = low & 0x007f_007f_007f_007f | (low & 0x3f80_3f80_3f80_3f80) << 1;
+    let going_on = 0x8080_8080_8080_8080;
+    if len <= 8 {
+        low |= going_on & !(u64::MAX << (8 * (len as u32 - 1)));
+    } else {
+        low |= going_on;
+        all[8] = (value >> 56) as u8 & 0x7f | u8::from(len == 10) << 7;
+        all[9] = (value >> 63) as u8;
+    }
+    if let Some(place) = all.first_chunk_mut() {
+        *place = low.to_le_bytes();
+    }
+    (all, len)
 }
 
 /// How long [`varint`] of a value is.
 pub(super) const fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
-/// Writes a number of variable length into a place that is [as long](varint_len).
-#[inline]
-fn fill_varint(place: &mut [u8], mut value: u64) {
-    for byte in place.iter_mut() {
-        *byte = value as u8 | 0x80;
-        value >>= 7;
-    }
-    if let Some(last) = place.last_mut() {
-        *last &= 0x7f;
-    }
 }
 
 /// Reads a number of variable length and what follows it.
@@ -99,7 +116,14 @@ pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<Field<'_>>>
 }
 
 /// Appends a field of bytes: tag, length, content.
-pub(super) fn bytes(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+pub(super) fn bytes(out: &mut Out, tag: u8, content: &[u8]) {
+    if content.len() <= SHORT {
+        return out.chunk::<{ 2 + SHORT }>(|place| {
+            (place[0], place[1]) = (tag, content.len() as u8);
+            copy_short(&mut place[2..], content);
+            2 + content.len()
+        });
+    }
     out.push(tag);
     varint(out, content.len() as u64);
     out.extend_from_slice(content);
@@ -107,25 +131,25 @@ pub(super) fn bytes(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
 
 /// Appends a field of eight bytes.
 #[inline]
-pub(super) fn fixed64(out: &mut Vec<u8>, tag: u8, value: u64) {
+pub(super) fn fixed64(out: &mut Out, tag: u8, value: u64) {
     let mut field = [tag; 9];
     field[1..].copy_from_slice(&value.to_le_bytes());
-    out.extend_from_slice(&field);
+    out.extend(field);
 }
 
 /// Appends a field of four bytes.
 #[inline]
-pub(super) fn fixed32(out: &mut Vec<u8>, tag: u8, value: u32) {
+pub(super) fn fixed32(out: &mut Out, tag: u8, value: u32) {
     let mut field = [tag; 5];
     field[1..].copy_from_slice(&value.to_le_bytes());
-    out.extend_from_slice(&field);
+    out.extend(field);
 }
 
 /// Appends a field of `N` bytes, fewer than 128.
 #[inline]
-pub(super) fn id<const N: usize>(out: &mut Vec<u8>, tag: u8, id: [u8; N]) {
-    out.extend_from_slice(&[tag, N as u8]);
-    out.extend_from_slice(&id);
+pub(super) fn id<const N: usize>(out: &mut Out, tag: u8, id: [u8; N]) {
+    out.extend([tag, N as u8]);
+    out.extend(id);
 }
 
 fn sized(text: usize) -> usize {
@@ -147,13 +171,13 @@ pub(super) struct Key {
 const HEAD: usize = 56;
 /// A value up to this length is short.
 const SHORT: usize = 56;
-/// An attribute of both: the key, size and type and length of the value, the value.
-const QUICK: usize = HEAD + 16 + SHORT;
+/// A value with what stands before it: its size, what it is, and of a text the length.
+const VALUE: usize = 16 + SHORT;
 
 /// Copies a short value to where there is room for it, in two pieces that overlap.
 #[inline]
 fn copy_short(place: &mut [u8], value: &[u8]) {
-    #[inline]
+    #[inline(always)]
     fn both<const N: usize>(place: &mut [u8], value: &[u8]) {
         let (Some(first), Some(last)) = (value.first_chunk::<N>(), value.last_chunk::<N>()) else { return };
         let behind = value.len() - N;
@@ -175,7 +199,8 @@ fn copy_short(place: &mut [u8], value: &[u8]) {
 
 impl Key {
     pub fn new(name: &str) -> Key {
-        let mut whole = vec![0, 0];
+        let mut whole = Out::new();
+        whole.extend([0, 0]);
         bytes(&mut whole, 0x0a, name.as_bytes());
         whole.push(0x12);
         let mut head = [0; HEAD];
@@ -197,35 +222,41 @@ impl Key {
         self.name.len()
     }
 
-    /// Appends an attribute, its value being `kind` and then a short `content`. False: it is too long, and nothing is
-    /// done.
-    #[inline]
-    fn quick<const K: usize>(&self, out: &mut Vec<u8>, tag: u8, kind: [u8; K], content: &[u8]) -> bool {
-        let value = K + content.len();
+    /// Appends an attribute, its value being the first `used` bytes of `start` and then a short `content`. False: it
+    /// is too long, and nothing is done.
+    #[inline(always)]
+    fn quick<const K: usize>(
+        &self,
+        out: &mut Out,
+        tag: u8,
+        (start, used): ([u8; K], usize),
+        content: &[u8],
+    ) -> bool {
+        let value = used + content.len();
         let inner = self.len + value - 1;
         if self.len == 0 || content.len() > SHORT || inner >= 0x80 {
             return false;
         }
-        let at = out.len();
-        out.extend_from_slice(&[0; QUICK]);
-        if let Some(whole) = out.last_chunk_mut::<QUICK>() {
-            whole[..HEAD].copy_from_slice(&self.head);
-            whole[0] = tag;
-            whole[1] = inner as u8;
-            if let Some((size, rest)) = whole.get_mut(self.len..).and_then(|rest| rest.split_first_mut())
-                && let Some((kinds, rest)) = rest.split_first_chunk_mut::<K>()
-            {
-                *size = value as u8;
-                *kinds = kind;
-                copy_short(rest, content);
+        out.chunk::<{ HEAD + VALUE }>(|whole| {
+            if let Some(head) = whole.first_chunk_mut() {
+                *head = self.head;
             }
-        }
-        out.truncate(at + inner + 2);
+            (whole[0], whole[1]) = (tag, inner as u8);
+            let place = whole.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut::<VALUE>);
+            if let Some((size, place)) = place.and_then(|place| place.split_first_mut()) {
+                *size = value as u8;
+                if let Some((first, rest)) = place.split_first_chunk_mut() {
+                    *first = start;
+                    copy_short(rest, content);
+                }
+            }
+            inner + 2
+        });
         true
     }
 
     // The same for an attribute of any size: `value` is the size of the encoded AnyValue.
-    fn begin(&self, out: &mut Vec<u8>, tag: u8, value: usize) {
+    fn begin(&self, out: &mut Out, tag: u8, value: usize) {
         out.push(tag);
         varint(out, (sized(self.name.len()) + sized(value)) as u64);
         bytes(out, 0x0a, self.name.as_bytes());
@@ -234,38 +265,43 @@ impl Key {
     }
 
     /// Appends an attribute that is a text.
-    pub fn text(&self, out: &mut Vec<u8>, tag: u8, value: &str) {
+    #[inline(always)]
+    pub fn text(&self, out: &mut Out, tag: u8, value: &str) {
         let value = value.as_bytes();
-        if !self.quick(out, tag, [0x0a, value.len() as u8], value) {
-            self.begin(out, tag, sized(value.len()));
-            bytes(out, 0x0a, value);
+        if !self.quick(out, tag, ([0x0a, value.len() as u8], 2), value) {
+            self.long(out, tag, value);
         }
     }
 
+    #[cold]
+    fn long(&self, out: &mut Out, tag: u8, value: &[u8]) {
+        self.begin(out, tag, sized(value.len()));
+        bytes(out, 0x0a, value);
+    }
+
     /// Appends an attribute that is true or false.
-    pub fn flag(&self, out: &mut Vec<u8>, tag: u8, value: bool) {
+    pub fn flag(&self, out: &mut Out, tag: u8, value: bool) {
         self.fixed(out, tag, [0x10, u8::from(value)]);
     }
 
     /// Appends an attribute that is a whole number.
-    pub fn signed(&self, out: &mut Vec<u8>, tag: u8, value: i64) {
-        if (0..0x80).contains(&value) {
-            return self.fixed(out, tag, [0x18, value as u8]);
-        }
-        let len = varint_len(value as u64);
-        let mut digits = [0; 10];
-        let digits = digits.get_mut(..len).unwrap_or_default();
-        fill_varint(digits, value as u64);
-        if !self.quick(out, tag, [0x18], digits) {
+    #[inline]
+    pub fn signed(&self, out: &mut Out, tag: u8, value: i64) {
+        let (digits, len) = digits(value as u64);
+        let mut start = [0x18; 11];
+        start[1..].copy_from_slice(&digits);
+        if !self.quick(out, tag, (start, 1 + len), &[]) {
             self.begin(out, tag, 1 + len);
-            out.push(0x18);
-            out.extend_from_slice(digits);
+            out.chunk(|place| {
+                *place = start;
+                1 + len
+            });
         }
     }
 
     /// Appends an attribute that is a number without sign: decimal text where OTLP has no such number.
     #[inline]
-    pub fn unsigned(&self, out: &mut Vec<u8>, tag: u8, value: u64) {
+    pub fn unsigned(&self, out: &mut Out, tag: u8, value: u64) {
         match i64::try_from(value) {
             Ok(value) => self.signed(out, tag, value),
             Err(_) => self.text(out, tag, &value.to_string()),
@@ -274,22 +310,22 @@ impl Key {
 
     /// Appends an attribute that is a floating-point number.
     #[inline]
-    pub fn number(&self, out: &mut Vec<u8>, tag: u8, value: f64) {
+    pub fn number(&self, out: &mut Out, tag: u8, value: f64) {
         let mut all = [0x21; 9];
         all[1..].copy_from_slice(&value.to_bits().to_le_bytes());
         self.fixed(out, tag, all);
     }
 
     #[inline]
-    fn fixed<const N: usize>(&self, out: &mut Vec<u8>, tag: u8, value: [u8; N]) {
-        if !self.quick(out, tag, value, &[]) {
+    fn fixed<const N: usize>(&self, out: &mut Out, tag: u8, value: [u8; N]) {
+        if !self.quick(out, tag, (value, N), &[]) {
             self.begin(out, tag, N);
-            out.extend_from_slice(&value);
+            out.extend(value);
         }
     }
 
     /// Appends an attribute that is a list of texts.
-    pub fn list(&self, out: &mut Vec<u8>, tag: u8, values: &[String]) {
+    pub fn list(&self, out: &mut Out, tag: u8, values: &[String]) {
         let elements: usize = values.iter().map(|value| sized(sized(value.len()))).sum();
         self.begin(out, tag, sized(elements));
         out.push(0x2a);
@@ -317,18 +353,18 @@ pub(super) fn hex(value: u64) -> [u8; 16] {
 }
 
 /// Appends an attribute that is a text, with a key that is not worth keeping.
-pub(super) fn text(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
+pub(super) fn text(out: &mut Out, tag: u8, name: &str, value: &str) {
     Key::new(name).text(out, tag, value);
 }
 
 /// Appends an attribute whose value, an `AnyValue`, is encoded already.
-pub(super) fn any(out: &mut Vec<u8>, tag: u8, name: &str, value: &[u8]) {
+pub(super) fn any(out: &mut Out, tag: u8, name: &str, value: &[u8]) {
     Key::new(name).begin(out, tag, value.len());
     out.extend_from_slice(value);
 }
 
 /// Copies attributes written with any tag, giving them another.
-pub(super) fn retag(out: &mut Vec<u8>, mut attributes: &[u8], tag: u8) {
+pub(super) fn retag(out: &mut Out, mut attributes: &[u8], tag: u8) {
     while let Some((length, rest)) = attributes.get(1..).and_then(read_varint) {
         let Some(content) = rest.get(..length as usize) else { return };
         bytes(out, tag, content);
@@ -340,18 +376,22 @@ pub(super) fn retag(out: &mut Vec<u8>, mut attributes: &[u8], tag: u8) {
 const PREFIX: usize = 11;
 
 /// Begins a record in an empty buffer.
-pub(super) fn begin_record(out: &mut Vec<u8>) {
+pub(super) fn begin_record(out: &mut Out) {
     out.clear();
-    out.extend_from_slice(&[0; PREFIX]);
+    out.extend([0; PREFIX]);
 }
 
 /// Completes the record that [`begin_record`] began: `0x12 varint(n) body`, the form it has in a request.
-pub(super) fn complete_record(out: &mut [u8]) -> &[u8] {
-    let length = (out.len() - PREFIX) as u64;
-    let start = PREFIX - 1 - varint_len(length);
-    if let Some((tag, place)) = out.get_mut(start..PREFIX).and_then(|place| place.split_first_mut()) {
-        *tag = 0x12;
-        fill_varint(place, length);
+pub(super) fn complete_record(out: &mut Out) -> &[u8] {
+    let (digits, len) = digits((out.len() - PREFIX) as u64);
+    let start = PREFIX - 1 - len;
+    if let Some(prefix) = out.first_mut::<PREFIX>() {
+        prefix[start] = 0x12;
+        match len {
+            // Of all but the shortest and the longest records.
+            2 => prefix[PREFIX - 2..].copy_from_slice(&digits[..2]),
+            len => prefix[PREFIX - len..].copy_from_slice(&digits[..len]),
+        }
     }
     out.get(start..).unwrap_or_default()
 }
@@ -365,7 +405,7 @@ mod tests {
 
     #[test]
     fn every_attribute_decodes_to_what_was_written() {
-        let mut out = Vec::new();
+        let mut out = Out::new();
         begin_record(&mut out);
         Key::new("text").text(&mut out, LOG_ATTRIBUTE, "Grüße");
         Key::new("flag").flag(&mut out, LOG_ATTRIBUTE, true);
@@ -392,7 +432,7 @@ mod tests {
         for (name, length) in
             [("short", 127), ("short", 128), (&long, 3), (&long, 300), (&"k".repeat(200), 1)]
         {
-            let mut out = Vec::new();
+            let mut out = Out::new();
             begin_record(&mut out);
             text(&mut out, LOG_ATTRIBUTE, name, &"v".repeat(length));
             Key::new(name).signed(&mut out, LOG_ATTRIBUTE, i64::MIN);
@@ -417,7 +457,7 @@ mod tests {
         let source = "0123456789abcdefghijklmnopqrstuvwxyz".repeat(4);
         for (key, value) in (1..80).flat_map(|key| (0..140).map(move |value| (key, value))) {
             let (key, value) = (&source[..key], &source[..value]);
-            let mut out = Vec::new();
+            let mut out = Out::new();
             begin_record(&mut out);
             text(&mut out, LOG_ATTRIBUTE, key, value);
             let attribute =
@@ -429,10 +469,10 @@ mod tests {
 
     #[test]
     fn attributes_move_from_spans_to_logs_unchanged() {
-        let mut span = Vec::new();
+        let mut span = Out::new();
         text(&mut span, SPAN_ATTRIBUTE, "a", "b");
         Key::new("c").signed(&mut span, SPAN_ATTRIBUTE, 300);
-        let mut log = Vec::new();
+        let mut log = Out::new();
         retag(&mut log, &span, LOG_ATTRIBUTE);
         let log = LogRecord::decode(&log[..]).unwrap();
         assert_eq!(log.attributes.len(), 2);
@@ -440,15 +480,15 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_numbers_are_known_beforehand() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
-            let mut out = Vec::new();
+    fn numbers_of_every_length_are_as_prost_writes_them() {
+        let edges = (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1, !(1 << bit)]);
+        for value in edges {
+            let (mut out, mut theirs) = (Out::new(), Vec::new());
             varint(&mut out, value);
+            prost::encoding::encode_varint(value, &mut theirs);
+            assert_eq!(*out, *theirs, "{value}");
             assert_eq!(out.len(), varint_len(value), "{value}");
             assert_eq!(read_varint(&out), Some((value, &[][..])));
-            let mut filled = vec![0; out.len()];
-            fill_varint(&mut filled, value);
-            assert_eq!(filled, out);
         }
     }
 }

@@ -9,6 +9,7 @@ use tracing::Metadata;
 
 use super::encode::{Key, SPAN_ATTRIBUTE, text};
 use super::message::is_message;
+use super::out::Out;
 use crate::fact::{Class, ENTRIES, Entry, FieldInfo, Shape};
 
 /// Fields that a span has between those of its start and those of its end.
@@ -30,7 +31,7 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Attribute {
     pub key: Key,
-    /// Its value is written, and nothing else is done with it.
+    /// Its value is written, and nothing else is done with it or behind it.
     pub is_plain: bool,
     pub is_id: bool,
     /// It is off unless somebody switches its kind on.
@@ -50,11 +51,12 @@ impl Known {
         let lasting = entry.lasting.as_ref();
         let shown = lasting.and_then(|lasting| lasting.shown.split_once('{'));
         let (shown, key) = shown.map_or(("", ""), |(before, rest)| (before, rest.trim_end_matches('}')));
-        let attribute = |info: &FieldInfo, is_behind_keys| {
+        let attribute = |info: &FieldInfo, is_behind_keys: bool| {
             let (is_id, is_content) = (info.class == Class::Id, info.class.is_private());
             let (is_message, is_list) = (is_message(info.key), info.shape == Shape::List);
             let (is_failure, is_shown) = (info.key == "error.type", info.key == key);
-            let is_plain = !(is_id || is_content || is_message || is_list || is_failure || is_shown);
+            let is_plain =
+                !(is_id || is_content || is_message || is_list || is_failure || is_shown || is_behind_keys);
             let key = Key::new(info.key);
             Some(Attribute {
                 key,
@@ -74,12 +76,12 @@ impl Known {
             let fields = lasting.end_fields.iter().map(|info| attribute(info, false));
             std::iter::repeat_with(|| None).take(ENDING).chain(fields)
         });
-        let mut constant = Vec::new();
+        let mut constant = Out::new();
         for (key, value) in lasting.map_or(&[][..], |lasting| lasting.constant) {
             text(&mut constant, SPAN_ATTRIBUTE, key, value);
         }
         let attributes = first.chain(ending).collect();
-        Known { entry, attributes, shown, constant: constant.into() }
+        Known { entry, attributes, shown, constant: constant.into_vec().into() }
     }
 }
 

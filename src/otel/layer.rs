@@ -17,6 +17,7 @@ use super::encode::{self, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::{Known, known};
 use super::message::{self, Messages};
 use super::open::{Ending, Log, OpenSpan, with_records};
+use super::out::Out;
 use super::points::Points;
 use super::record::Visited;
 use super::resource::{Header, Resource};
@@ -36,7 +37,7 @@ pub struct OtelLayer {
     only: Option<Signal>,
     resource: Mutex<Resource>,
     equal: Equal,
-    pool: Mutex<Vec<Vec<u8>>>,
+    pool: Mutex<Vec<Out>>,
     messages: Messages,
     points: Option<Points>,
 }
@@ -61,7 +62,7 @@ const POOLED: usize = 64;
 const POOLED_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    static BUFFERS: RefCell<[Vec<u8>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    static BUFFERS: RefCell<[Out; 3]> = const { RefCell::new([Out::new(), Out::new(), Out::new()]) };
 }
 
 impl fmt::Debug for OtelLayer {
@@ -120,11 +121,11 @@ impl OtelLayer {
         }
     }
 
-    fn buffer(&self) -> Vec<u8> {
+    fn buffer(&self) -> Out {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, mut buffer: Vec<u8>) {
+    fn give_back(&self, mut buffer: Out) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOLED && buffer.capacity() <= POOLED_BYTES {
             buffer.clear();
@@ -143,21 +144,21 @@ impl OtelLayer {
     }
 
     /// Attributes of a point as a span has them: messages as texts, if they belong there.
-    fn of_span(&self, known: &'static Known, event: &Event<'_>) -> Vec<u8> {
-        let (mut all, mut kept) = (Vec::new(), Vec::new());
+    fn of_span(&self, known: &'static Known, event: &Event<'_>) -> Out {
+        let (mut all, mut kept) = (Out::new(), Out::new());
         event.record(&mut Visited::new(known, SPAN_ATTRIBUTE, &mut all));
         message::only(&mut kept, &all, |key| self.messages != Messages::Logs || !message::is_message(key));
         kept
     }
 
-    fn points_of(&self, open: &mut OpenSpan) -> Vec<u8> {
+    fn points_of(&self, open: &mut OpenSpan) -> Out {
         let taken = self.points.as_ref().map(|points| points.take((open.trace, open.span)));
         let (points, content) = taken.unwrap_or_default();
         open.content |= content;
         points
     }
 
-    fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Vec<u8>, log: &mut Vec<u8>) {
+    fn end(&self, open: &mut OpenSpan, end: &Ending<'_>, span: &mut Out, log: &mut Out) {
         open.ended = true;
         with_records(open, end, span, log, |accepted| self.sink.accept(accepted));
         self.give_back(std::mem::take(&mut open.attributes));
@@ -186,7 +187,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
             if let Some(points) = self.points.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
                 let attributes = match content {
                     false => Cow::Borrowed(record.get(begun..).unwrap_or_default()),
-                    true => Cow::Owned(self.of_span(known, event)),
+                    true => Cow::Owned(self.of_span(known, event).into_vec()),
                 };
                 points.add(place, entry.name, time, &attributes, content);
             }
@@ -219,7 +220,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for OtelLayer {
         }
         BUFFERS.with_borrow_mut(|[stored, record, _]| {
             open.store(stored);
-            let begin = Some((open.key(), open.time, stored.as_slice()));
+            let begin = Some((open.key(), open.time, &stored[..]));
             let content = open.content;
             let Some(event) = entry.lasting.as_ref().and_then(|lasting| lasting.start_event) else {
                 return self.sink.accept(Accepted { begin, end: None, content, records: &[] });

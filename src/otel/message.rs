@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::encode::{self, LOG_ATTRIBUTE, read_varint};
+use super::out::Out;
 
 /// Attributes that hold messages.
 const KEYS: [&str; 3] = ["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"];
@@ -46,7 +47,7 @@ pub(super) fn is_message(key: &str) -> bool {
 }
 
 /// Appends messages as an attribute of a log record, if they belong there.
-pub(super) fn to_log(out: &mut Vec<u8>, key: &str, json: &str, messages: Messages) {
+pub(super) fn to_log(out: &mut Out, key: &str, json: &str, messages: Messages) {
     if messages == Messages::Spans {
         return;
     }
@@ -59,7 +60,7 @@ pub(super) fn to_log(out: &mut Vec<u8>, key: &str, json: &str, messages: Message
 }
 
 /// Copies attributes of a span into a log record.
-pub(super) fn from_span(out: &mut Vec<u8>, attributes: &[u8], messages: Messages) {
+pub(super) fn from_span(out: &mut Out, attributes: &[u8], messages: Messages) {
     for attribute in Attributes(attributes) {
         match attribute.text.filter(|_| is_message(attribute.key)) {
             Some(json) => to_log(out, attribute.key, json, messages),
@@ -69,7 +70,7 @@ pub(super) fn from_span(out: &mut Vec<u8>, attributes: &[u8], messages: Messages
 }
 
 /// Copies attributes of a span, but not those of which `keep` says no.
-pub(super) fn only(out: &mut Vec<u8>, attributes: &[u8], keep: impl Fn(&str) -> bool) {
+pub(super) fn only(out: &mut Out, attributes: &[u8], keep: impl Fn(&str) -> bool) {
     for attribute in Attributes(attributes).filter(|attribute| keep(attribute.key)) {
         encode::bytes(out, encode::SPAN_ATTRIBUTE, attribute.content);
     }
@@ -107,11 +108,11 @@ fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 // An `AnyValue`; serde_json has bounded its depth.
-fn any(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
+fn any(value: &Value) -> Out {
+    let mut out = Out::new();
     match value {
         Value::Null => {}
-        Value::Bool(flag) => out.extend_from_slice(&[0x10, u8::from(*flag)]),
+        Value::Bool(flag) => out.extend([0x10, u8::from(*flag)]),
         Value::Number(number) => match number.as_i64() {
             Some(number) => {
                 out.push(0x18);
@@ -121,12 +122,12 @@ fn any(value: &Value) -> Vec<u8> {
         },
         Value::String(text) => encode::bytes(&mut out, 0x0a, text.as_bytes()),
         Value::Array(all) => {
-            let mut inner = Vec::new();
+            let mut inner = Out::new();
             all.iter().for_each(|value| encode::bytes(&mut inner, 0x0a, &any(value)));
             encode::bytes(&mut out, 0x2a, &inner);
         }
         Value::Object(all) => {
-            let mut inner = Vec::new();
+            let mut inner = Out::new();
             all.iter().for_each(|(key, value)| encode::any(&mut inner, 0x0a, key, &any(value)));
             encode::bytes(&mut out, 0x32, &inner);
         }
@@ -163,12 +164,12 @@ mod tests {
     #[test]
     fn messages_of_a_span_are_structures_in_a_log_and_go_where_they_may() {
         let json = serde_json::json!([{"role": "user", "n": [1, -1, 1.5, true, null], "ü": {"a": "b"}}]);
-        let mut span = Vec::new();
+        let mut span = Out::new();
         encode::text(&mut span, encode::SPAN_ATTRIBUTE, "before", "x");
         encode::text(&mut span, encode::SPAN_ATTRIBUTE, "gen_ai.input.messages", &json.to_string());
         encode::Key::new("after").signed(&mut span, encode::SPAN_ATTRIBUTE, 300);
         let log = |messages| {
-            let mut out = Vec::new();
+            let mut out = Out::new();
             from_span(&mut out, &span, messages);
             LogRecord::decode(&out[..]).unwrap().attributes
         };
@@ -179,11 +180,11 @@ mod tests {
         assert_eq!(log(Messages::Logs), both);
         let keys: Vec<String> = log(Messages::Spans).into_iter().map(|kv| kv.key).collect();
         assert_eq!(keys, ["before", "after"]);
-        let mut kept = Vec::new();
+        let mut kept = Out::new();
         only(&mut kept, &span, |key| !is_message(key));
-        let mut expected = Vec::new();
+        let mut expected = Out::new();
         encode::text(&mut expected, encode::SPAN_ATTRIBUTE, "before", "x");
         encode::Key::new("after").signed(&mut expected, encode::SPAN_ATTRIBUTE, 300);
-        assert_eq!(kept, expected);
+        assert_eq!(*kept, *expected);
     }
 }

@@ -10,6 +10,7 @@ mod known;
 mod layer;
 mod message;
 mod open;
+mod out;
 mod points;
 mod ratio;
 mod record;

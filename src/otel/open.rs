@@ -3,6 +3,7 @@
 use super::encode::{self, Key as AttributeKey, LINK_ATTRIBUTE, LOG_ATTRIBUTE, SPAN_ATTRIBUTE};
 use super::known::{Known, named};
 use super::message::{self, Messages};
+use super::out::Out;
 use super::record::{Name, Visited};
 use super::sink::{Accepted, Signal};
 use crate::fact::{Capture, Lasting, Link};
@@ -23,7 +24,7 @@ pub(super) struct OpenSpan {
     name: Name,
     links: Vec<Link>,
     /// Attributes of the start, tagged as a span's.
-    pub attributes: Vec<u8>,
+    pub attributes: Out,
     /// Where those end that the record at the end repeats.
     keys_end: usize,
     /// Whether there is content or environment in it.
@@ -112,7 +113,7 @@ impl OpenSpan {
     }
 
     /// Writes the finished span as an OTLP `Span` into `out`.
-    pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Vec<u8>) -> &'o [u8] {
+    pub fn finish<'o>(&self, end: &Ending<'_>, out: &'o mut Out) -> &'o [u8] {
         encode::begin_record(out);
         encode::id(out, 0x0a, self.trace.to_be_bytes());
         encode::id(out, 0x12, self.span.to_be_bytes());
@@ -126,7 +127,7 @@ impl OpenSpan {
         out.extend_from_slice(before);
         out.extend_from_slice(shown);
         let kind = self.lasting().map_or(1, |lasting| lasting.kind);
-        out.extend_from_slice(&[0x30, kind]);
+        out.extend([0x30, kind]);
         let start = if end.start != 0 { end.start } else { self.time };
         encode::fixed64(out, 0x39, start);
         encode::fixed64(out, 0x41, end.time.max(start));
@@ -138,7 +139,7 @@ impl OpenSpan {
         }
         out.extend_from_slice(end.points);
         for link in &self.links {
-            let mut inner = Vec::with_capacity(96);
+            let mut inner = Out::new();
             encode::id(&mut inner, 0x0a, link.trace.to_be_bytes());
             encode::id(&mut inner, 0x12, link.span.to_be_bytes());
             encode::text(&mut inner, LINK_ATTRIBUTE, "codex.link.relation", link.relation.as_str());
@@ -155,7 +156,7 @@ impl OpenSpan {
     }
 
     /// Writes a log record about the span into `out`; `said` are attributes of the span.
-    pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Vec<u8>) -> &'o [u8] {
+    pub fn log<'o>(&self, log: &Log, said: [&[u8]; 2], out: &'o mut Out) -> &'o [u8] {
         encode::begin_record(out);
         said.into_iter().for_each(|attributes| match self.content {
             true => message::from_span(out, attributes, self.messages),
@@ -169,7 +170,7 @@ impl OpenSpan {
     /// Layout, little-endian: what it is for (1 all signals, 2 logs alone, 3 spans alone), length and bytes of the
     /// entry's name (u8), trace (u128), span, parent, time, ids (u64), flags (u8: 1 remote, 2 content, 4 and 8 where
     /// messages go), then as u32 length and bytes: name, links as text, and attributes; last the length of the repeated ones (u32).
-    pub fn store(&self, out: &mut Vec<u8>) {
+    pub fn store(&self, out: &mut Out) {
         out.clear();
         out.push(match self.only {
             // Metrics keep nothing here.
@@ -179,9 +180,9 @@ impl OpenSpan {
         });
         out.push(self.known.entry.name.len() as u8);
         out.extend_from_slice(self.known.entry.name.as_bytes());
-        out.extend_from_slice(&self.trace.to_le_bytes());
+        out.extend(self.trace.to_le_bytes());
         for number in [self.span, self.parent, self.time, self.ids] {
-            out.extend_from_slice(&number.to_le_bytes());
+            out.extend(number.to_le_bytes());
         }
         out.push(u8::from(self.remote) | u8::from(self.content) << 1 | self.messages.code() << 2);
         let links: Vec<String> = self
@@ -191,10 +192,10 @@ impl OpenSpan {
             .collect();
         let [before, shown] = self.name();
         for part in [[before, shown], [links.join(",").as_bytes(), &[]], [&self.attributes, &[]]] {
-            out.extend_from_slice(&((part[0].len() + part[1].len()) as u32).to_le_bytes());
+            out.extend(((part[0].len() + part[1].len()) as u32).to_le_bytes());
             part.into_iter().for_each(|piece| out.extend_from_slice(piece));
         }
-        out.extend_from_slice(&(self.keys_end as u32).to_le_bytes());
+        out.extend((self.keys_end as u32).to_le_bytes());
     }
 
     /// Reads what [`store`](OpenSpan::store) wrote; `None` if it is something else.
@@ -214,7 +215,8 @@ impl OpenSpan {
         let flags = *rest.take(1)?.first()?;
         let name = Name::Restored(String::from_utf8(rest.sized()?.to_vec()).ok()?);
         let links = crate::fact::parse_links(std::str::from_utf8(rest.sized()?).ok()?);
-        let attributes = rest.sized()?.to_vec();
+        let mut attributes = Out::new();
+        attributes.extend_from_slice(rest.sized()?);
         let keys_end = rest.u32()? as usize;
         Some(OpenSpan {
             known,
@@ -242,15 +244,15 @@ impl OpenSpan {
         }
         let fields = self.known.entry.fields;
         let class = |key: &str| fields.iter().find(|field| field.key == key).map(|field| field.class);
-        let mut kept = Vec::new();
+        let mut kept = Out::new();
         message::only(&mut kept, &self.attributes, |key| class(key).is_none_or(|it| capture.allows(it)));
         self.attributes = kept;
         self.content = !capture.is_none();
     }
 
     /// Attributes that say nobody saw it end.
-    pub fn unobserved(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+    pub fn unobserved(&self) -> Out {
+        let mut out = Out::new();
         let fields = self.lasting().map_or(&[][..], |lasting| lasting.end_fields);
         if let Some(status) = fields.first() {
             let observed = fields.iter().find(|field| field.name == "end_observed");
@@ -281,20 +283,21 @@ const BEHIND: [u8; 91] = *b"\x32\x24\x0a\x0elog.record.uid\x12\x12\x0a\x10------
 
 impl Log {
     /// Completes an OTLP `LogRecord` that has its attributes; a trace of 0 is none, and so is a span.
-    pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Vec<u8>) -> &'o [u8] {
+    pub fn complete<'o>(&self, (trace, span): (u128, u64), out: &'o mut Out) -> &'o [u8] {
         let at = out.len();
-        out.extend_from_slice(&BEHIND);
-        if let Some(behind) = out.last_chunk_mut::<{ BEHIND.len() }>() {
+        out.chunk(|behind: &mut [u8; BEHIND.len()]| {
+            *behind = BEHIND;
             behind[22..38].copy_from_slice(&encode::hex(self.uid));
             behind[39..47].copy_from_slice(&self.time.to_le_bytes());
             behind[48] = self.severity;
             behind[56..72].copy_from_slice(&trace.to_be_bytes());
             behind[74..82].copy_from_slice(&span.to_be_bytes());
             behind[83..].copy_from_slice(&self.observed.to_le_bytes());
-        }
+            BEHIND.len()
+        });
         if trace == 0 || span == 0 {
             let without = if trace == 0 { 49 } else { 72 };
-            out.drain(at + without..at + 82);
+            out.remove(at + without..at + 82);
         }
         encode::bytes(out, 0x62, self.event.as_bytes());
         encode::complete_record(out)
@@ -305,9 +308,9 @@ impl Log {
 pub(super) fn without_content(stored: &[u8]) -> Option<Vec<u8>> {
     let mut open = OpenSpan::restore(stored).filter(|open| open.content)?;
     open.withdraw(Capture::NONE);
-    let mut out = Vec::new();
+    let mut out = Out::new();
     open.store(&mut out);
-    Some(out)
+    Some(out.into_vec())
 }
 
 struct Parts<'b>(&'b [u8]);
@@ -352,7 +355,7 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) 
         let time = left.last_seen_ns.max(open.time);
         let uid = super::uid::uid("end", open.ids, time, 0);
         let end = Ending::unobserved(time, time, &attributes, uid);
-        let (mut span, mut log) = (Vec::new(), Vec::new());
+        let (mut span, mut log) = (Out::new(), Out::new());
         with_records(&open, &end, &mut span, &mut log, |accepted| {
             let queues = |signal: &Signal| match (signal, open.only) {
                 (signal, Some(only)) if *signal != only => &[],
@@ -379,8 +382,8 @@ pub fn recover(lane: &Lane, logs: &[Queue], traces: &[Queue], capture: Capture) 
 pub(super) fn with_records<R>(
     open: &OpenSpan,
     end: &Ending<'_>,
-    span_buffer: &mut Vec<u8>,
-    log_buffer: &mut Vec<u8>,
+    span_buffer: &mut Out,
+    log_buffer: &mut Out,
     hand_over: impl FnOnce(Accepted<'_>) -> R,
 ) -> R {
     let span = open.finish(end, span_buffer);

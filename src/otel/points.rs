@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::encode;
+use super::out::Out;
 
 /// Tag of an event in a span (`Span.events`, field 11).
 const EVENT: u8 = 0x5a;
@@ -28,7 +29,7 @@ pub(super) struct Points {
 
 #[derive(Debug, Default)]
 struct Of {
-    events: Vec<u8>,
+    events: Out,
     count: usize,
     dropped: u64,
     content: bool,
@@ -53,7 +54,7 @@ impl Points {
             of.dropped += 1;
             return;
         }
-        let mut event = Vec::with_capacity(attributes.len() + name.len() + 16);
+        let mut event = Out::new();
         encode::fixed64(&mut event, 0x09, time);
         encode::bytes(&mut event, 0x12, name.as_bytes());
         encode::retag(&mut event, attributes, ATTRIBUTE);
@@ -64,7 +65,7 @@ impl Points {
 
     /// A span ended: its events, and how many there was no room for, as fields of a `Span`; and whether there is
     /// content in them.
-    pub fn take(&self, key: Key) -> (Vec<u8>, bool) {
+    pub fn take(&self, key: Key) -> (Out, bool) {
         let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let Some(mut of) = taken else { return Default::default() };
         if of.dropped > 0 {

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::encode::LOG_ATTRIBUTE;
 use super::known::{Attribute, Known};
 use super::message::{self, Messages};
+use super::out::Out;
 use crate::fact::{ENVELOPE, Entry, Link, parse_links};
 
 /// What a fact's fields say, once visited.
@@ -16,7 +17,7 @@ pub(super) struct Visited<'b> {
     known: &'static Known,
     tag: u8,
     /// The attributes, each with its tag.
-    pub out: &'b mut Vec<u8>,
+    pub out: &'b mut Out,
     /// Where in `out` the fields begin that the record at the end does not repeat.
     pub keys_end: Option<usize>,
     /// Where in `out` the value is that the span's name shows.
@@ -59,7 +60,7 @@ enum Place {
 }
 
 impl<'b> Visited<'b> {
-    pub fn new(known: &'static Known, tag: u8, out: &'b mut Vec<u8>) -> Self {
+    pub fn new(known: &'static Known, tag: u8, out: &'b mut Out) -> Self {
         Visited {
             known,
             tag,
@@ -91,10 +92,12 @@ impl<'b> Visited<'b> {
         let Some(at) = index.checked_sub(ENVELOPE.len()) else { return Place::Envelope(index) };
         match self.known.attributes.get(at) {
             Some(Some(attribute)) => {
-                if attribute.is_behind_keys && self.keys_end.is_none() {
-                    self.keys_end = Some(self.out.len());
+                if !attribute.is_plain {
+                    if attribute.is_behind_keys && self.keys_end.is_none() {
+                        self.keys_end = Some(self.out.len());
+                    }
+                    self.content |= attribute.is_content;
                 }
-                self.content |= attribute.is_content;
                 Place::Attribute(attribute)
             }
             Some(None) => Place::End(at - self.known.entry.fields.len()),
@@ -167,13 +170,12 @@ impl Visit for Visited<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if let Place::Attribute(attribute) = self.place(field) {
-            if attribute.is_plain {
-                return attribute.key.text(self.out, self.tag, value);
-            }
-            self.identify(attribute, value.as_bytes());
-            self.failed |= attribute.is_failure;
-            if attribute.is_message && self.tag == LOG_ATTRIBUTE {
-                return message::to_log(self.out, attribute.key.name(), value, self.messages);
+            if !attribute.is_plain {
+                self.identify(attribute, value.as_bytes());
+                self.failed |= attribute.is_failure;
+                if attribute.is_message && self.tag == LOG_ATTRIBUTE {
+                    return message::to_log(self.out, attribute.key.name(), value, self.messages);
+                }
             }
             attribute.key.text(self.out, self.tag, value);
             if attribute.is_shown {

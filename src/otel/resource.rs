@@ -1,6 +1,7 @@
 //! What all records of a process have in common: resource and instrumentation scope.
 
 use super::encode::{self, RESOURCE_ATTRIBUTE};
+use super::out::Out;
 use super::sink::Signal;
 use crate::fact::Capture;
 use crate::fact::vocabulary::ConnectionStart;
@@ -84,18 +85,19 @@ impl Header {
     pub fn new(resource: &Resource, signal: Signal) -> Self {
         // All signals have the same numbers here: resource and scope are field 1, scopes and records field 2.
         let (Signal::Logs | Signal::Traces | Signal::Metrics) = signal;
-        let mut attributes = Vec::new();
+        let mut attributes = Out::new();
         for (key, value) in &resource.attributes {
             encode::text(&mut attributes, RESOURCE_ATTRIBUTE, key, value);
         }
-        let mut head = Vec::new();
+        let mut head = Out::new();
         encode::bytes(&mut head, 0x0a, &attributes);
-        let mut scope = Vec::new();
+        let mut scope = Out::new();
         encode::bytes(&mut scope, 0x0a, b"factline");
         encode::bytes(&mut scope, 0x12, env!("CARGO_PKG_VERSION").as_bytes());
-        let mut out = (head.len() as u32).to_le_bytes().to_vec();
+        let mut out = Out::new();
+        out.extend((head.len() as u32).to_le_bytes());
         out.extend_from_slice(&head);
         encode::bytes(&mut out, 0x0a, &scope);
-        Header(out)
+        Header(out.into_vec())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use super::encode::{self, fields, read_varint};
 use super::open;
+use super::out::Out;
 use crate::fact::ENTRIES;
 use crate::outbox::Without;
 
@@ -45,13 +46,13 @@ fn without_content(record: &[u8]) -> Option<Vec<u8>> {
         first = first.or((field.number == 1).then_some(field.content.is_some()));
     }
     let kept = cleaned(body, if first? { SPAN } else { LOG })?;
-    let mut out = Vec::with_capacity(kept.len() + 4);
+    let mut out = Out::new();
     encode::bytes(&mut out, 0x12, &kept);
-    Some(out)
+    Some(out.into_vec())
 }
 
-fn cleaned(message: &[u8], form: Form) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(message.len());
+fn cleaned(message: &[u8], form: Form) -> Option<Out> {
+    let mut out = Out::new();
     let mut dropped = 0;
     for field in fields(message) {
         let field = field?;

@@ -58,8 +58,8 @@ impl<'a> Item<'a> {
         self.payload[0].len() + self.payload[1].len()
     }
 
-    /// With room for the number of items behind it.
-    fn entry(&self) -> Aligned<{ ENTRY + COUNT }> {
+    /// With the number of items behind it.
+    fn entry(&self, count: usize) -> Aligned<{ ENTRY + COUNT }> {
         let mut aligned = Aligned([0; ENTRY + COUNT]);
         let e = &mut aligned.0;
         e[..8].copy_from_slice(&self.sequence.to_le_bytes());
@@ -70,6 +70,7 @@ impl<'a> Item<'a> {
         e[26] = self.kind;
         e[27] = self.flags;
         e[28..32].copy_from_slice(&self.crc.to_le_bytes());
+        e[ENTRY..].copy_from_slice(&(count as u64).to_le_bytes());
         aligned
     }
 }
@@ -149,23 +150,26 @@ pub(crate) fn encoded_len(items: &[Item<'_>]) -> usize {
 /// Writes the bundle of at least one item into `out`, which is exactly `encoded_len` long; returns its part of the frame's sum.
 pub(crate) fn encode(items: &[Item<'_>], out: &mut [u8]) -> u32 {
     let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        out[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    items.iter().flat_map(|i| i.payload).filter(|piece| !piece.is_empty()).for_each(&mut put);
-    let mut sum = 0;
-    for (i, item) in items.iter().enumerate() {
-        let mut entry = item.entry();
-        let mut len = ENTRY;
-        if i + 1 == items.len() {
-            entry.0[ENTRY..].copy_from_slice(&(items.len() as u64).to_le_bytes());
-            len += COUNT;
+    for item in items {
+        for piece in item.payload {
+            // Most items have one piece; a copy of nothing would be a call all the same.
+            if !piece.is_empty() {
+                out[at..at + piece.len()].copy_from_slice(piece);
+                at += piece.len();
+            }
         }
-        put(&entry.0[..len]);
-        sum = crc32c_append(sum, &entry.0[..len]);
     }
-    sum
+    let Some((last, others)) = items.split_last() else { return 0 };
+    let mut sum = 0;
+    for item in others {
+        let entry = item.entry(0);
+        out[at..at + ENTRY].copy_from_slice(&entry.0[..ENTRY]);
+        sum = crc32c_append(sum, &entry.0[..ENTRY]);
+        at += ENTRY;
+    }
+    let entry = last.entry(items.len());
+    out[at..at + ENTRY + COUNT].copy_from_slice(&entry.0);
+    crc32c_append(sum, &entry.0)
 }
 
 /// A bundle's part of the frame's sum; `None` when a payload is not the one that the table was made for.
