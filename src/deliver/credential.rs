@@ -42,6 +42,8 @@ impl<T: Clone + PartialEq + Send + 'static> Renewable<T> {
 
     async fn fetch(&self) -> Result<T, String> {
         let fetch = Arc::clone(&self.fetch);
-        tokio::task::spawn_blocking(move || fetch()).await.unwrap_or_else(|error| Err(error.to_string()))
+        // What a panic says may quote the credential.
+        let panicked = || Err("fetching the credential panicked".to_owned());
+        tokio::task::spawn_blocking(move || fetch()).await.unwrap_or_else(|_| panicked())
     }
 }

@@ -38,9 +38,14 @@ impl Cut {
         Some(self.next..self.next + length.min(self.step.max(1)))
     }
 
-    /// Whether nothing was settled yet.
+    /// Whether nothing was settled and nothing found out yet.
     pub(crate) fn untouched(&self) -> bool {
-        self.next == 0
+        self.next == 0 && !self.searching()
+    }
+
+    /// Whether a bad record is known to be there and not found yet.
+    pub(crate) fn searching(&self) -> bool {
+        self.bad_end.is_some()
     }
 
     /// The part is settled, one way or another.

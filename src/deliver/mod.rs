@@ -8,6 +8,7 @@
 //! Delivery reports through [`Deliverer::report`] and never through `tracing`: what it would say there would
 //! become telemetry to deliver. Its threads run without a subscriber, which silences the HTTP client as well.
 
+mod aside;
 mod backend;
 mod backoff;
 mod board;

@@ -13,6 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, Url};
 
+use super::aside::aside;
 use super::compress::{compress, encoding};
 use super::credential::Renewable;
 use super::grpc::{self, Ended, PREFIX};
@@ -130,10 +131,7 @@ impl OtlpSink {
         }
         // This takes a while, in which other routes have something to do.
         let batch = Arc::clone(batch);
-        let made = move || body(signal, protocol, compression, &batch, part);
-        tokio::task::spawn_blocking(made)
-            .await
-            .unwrap_or_else(|error| Err(Outcome::Retry { after: None, reason: error.to_string() }))
+        aside(move || body(signal, protocol, compression, &batch, part)).await
     }
 
     /// Whether credentials were refused, and what became of the request.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
@@ -21,13 +21,17 @@ use super::pace::{Pace, Splits};
 use super::sink::Sink;
 use super::source::{Batch, Settled, Source};
 
+/// As often as this a request may panic while it is made or sent, one time after the other, before it counts as
+/// refused: what is wrong with one record must not hold up all behind it for ever.
+const PANICS: u32 = 3;
+
 /// A batch on its way.
 struct Shipment {
-    number: u64,
     batch: Arc<Batch>,
     cut: Cut,
     settled: Settled,
-    busy: bool,
+    /// The task that sends the next part.
+    job: Option<Id>,
 }
 
 impl Shipment {
@@ -67,8 +71,9 @@ pub(crate) struct Runner {
     backoff: Backoff,
     splits: Splits,
     window: VecDeque<Shipment>,
-    jobs: JoinSet<(u64, Outcome)>,
-    next_number: u64,
+    jobs: JoinSet<Outcome>,
+    /// Requests that panicked since the last that did not.
+    panics: u32,
     hold: Option<Hold>,
     /// When to read the queue; `None` when it was empty and nobody said that this has changed.
     due: Option<Instant>,
@@ -96,7 +101,7 @@ impl Runner {
             pace,
             window: VecDeque::new(),
             jobs: JoinSet::new(),
-            next_number: 0,
+            panics: 0,
             hold: None,
             due: None,
             flush: None,
@@ -125,9 +130,9 @@ impl Runner {
                 _ => None,
             };
             tokio::select! {
-                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
-                    Ok((number, outcome)) => self.apply(number, outcome).await,
-                    Err(error) => self.lost_job(&error),
+                Some(done) = self.jobs.join_next_with_id(), if !self.jobs.is_empty() => match done {
+                    Ok((job, outcome)) => self.apply(job, outcome).await,
+                    Err(error) => self.panicked(&error).await,
                 },
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
                     // A wake-up can get lost between two processes; nothing may wait for it for ever.
@@ -185,10 +190,7 @@ impl Runner {
             match self.on_disk(move |source| source.next(bytes, records)).await {
                 Ok(Some(batch)) => {
                     let (cut, settled) = (Cut::new(batch.len()), Settled::default());
-                    let number = self.next_number;
-                    self.next_number += 1;
-                    let batch = Arc::new(batch);
-                    self.window.push_back(Shipment { number, batch, cut, settled, busy: false });
+                    self.window.push_back(Shipment { batch: Arc::new(batch), cut, settled, job: None });
                 }
                 Ok(None) => self.due = None,
                 Err(error) => self.fail(None, &format!("outbox: {error}")),
@@ -203,21 +205,20 @@ impl Runner {
         // After a failure one request alone finds out whether the destination is back.
         let most = if self.backoff.failing() { 1 } else { usize::MAX };
         for shipment in &mut self.window {
-            if shipment.busy || self.jobs.len() >= most {
+            if shipment.job.is_some() || self.jobs.len() >= most {
                 continue;
             }
             let Some(part) = shipment.cut.part() else { continue };
-            shipment.busy = true;
-            let (sink, batch, number) =
-                (Arc::clone(&self.sink), Arc::clone(&shipment.batch), shipment.number);
-            self.jobs.spawn(async move { (number, sink.send(&batch, part).await) });
+            let (sink, batch) = (Arc::clone(&self.sink), Arc::clone(&shipment.batch));
+            shipment.job = Some(self.jobs.spawn(async move { sink.send(&batch, part).await }).id());
         }
     }
 
-    async fn apply(&mut self, number: u64, outcome: Outcome) {
-        let Some(index) = self.window.iter().position(|shipment| shipment.number == number) else { return };
-        let Some(shipment) = self.window.get_mut(index) else { return };
-        shipment.busy = false;
+    async fn apply(&mut self, job: Id, outcome: Outcome) {
+        let Some(shipment) = self.window.iter_mut().find(|shipment| shipment.job == Some(job)) else {
+            return;
+        };
+        shipment.job = None;
         let Some(part) = shipment.cut.part() else { return };
         let sent = part.len() as u64;
         match outcome {
@@ -271,6 +272,7 @@ impl Runner {
     /// The destination answers. That ends a back-off, but not the wait that another request ran into
     /// meanwhile.
     fn worked(&mut self) {
+        self.panics = 0;
         if self.hold.is_none() {
             self.backoff.reset();
         }
@@ -298,12 +300,22 @@ impl Runner {
         self.line.report().last_error = Some(error.to_owned());
     }
 
-    /// A task that panicked takes the number of its batch with it, so that all begin again.
-    fn lost_job(&mut self, error: &tokio::task::JoinError) {
-        self.jobs.abort_all();
-        self.jobs = JoinSet::new();
-        self.window.iter_mut().for_each(|shipment| shipment.busy = false);
-        self.fail(None, &format!("delivery failed inside: {error}"));
+    /// A panic that stays with the same records is taken for their refusal, so that the one at fault is searched
+    /// for and put aside. The halves of the search have one try, since a wrong turn there costs nothing; a record
+    /// alone has all of them. What the panic says is not repeated: it may quote the record.
+    async fn panicked(&mut self, error: &JoinError) {
+        let job = error.id();
+        let Some(shipment) = self.window.iter_mut().find(|shipment| shipment.job == Some(job)) else {
+            return;
+        };
+        let alone = shipment.cut.part().is_none_or(|part| part.len() == 1);
+        self.panics += 1;
+        let outcome = if self.panics >= PANICS || shipment.cut.searching() && !alone {
+            Outcome::Rejected { split: Split::BadRecord, reason: "delivery panicked".to_owned() }
+        } else {
+            Outcome::Retry { after: None, reason: "delivery panicked".to_owned() }
+        };
+        self.apply(job, outcome).await;
     }
 
     /// Gives the window back to the queue when nothing is sent for a while, unless some of it was already
@@ -320,7 +332,7 @@ impl Runner {
     /// Settles what is finished, in order.
     async fn settle(&mut self) {
         while let Some(first) = self.window.front() {
-            if first.busy || first.cut.part().is_some() {
+            if first.job.is_some() || first.cut.part().is_some() {
                 return;
             }
             let (batch, settled) = (Arc::clone(&first.batch), first.settled.clone());
@@ -362,22 +374,22 @@ impl Runner {
     ) -> T {
         let source = Arc::clone(&self.source);
         let call = move || call(&mut source.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| T::from_panic(&error))
+        tokio::task::spawn_blocking(call).await.unwrap_or_else(|_| T::from_panic())
     }
 }
 
 /// What a call that panicked comes to.
 trait FromPanic {
-    fn from_panic(error: &tokio::task::JoinError) -> Self;
+    fn from_panic() -> Self;
 }
 
 impl FromPanic for () {
-    fn from_panic(_: &tokio::task::JoinError) {}
+    fn from_panic() {}
 }
 
 impl<T> FromPanic for io::Result<T> {
-    fn from_panic(error: &tokio::task::JoinError) -> Self {
-        Err(io::Error::other(error.to_string()))
+    fn from_panic() -> Self {
+        Err(io::Error::other("reading or settling panicked"))
     }
 }
 
@@ -388,3 +400,7 @@ mod tests;
 #[cfg(test)]
 #[path = "route_day_tests.rs"]
 mod day_tests;
+
+#[cfg(test)]
+#[path = "route_poison_tests.rs"]
+mod poison_tests;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::aside::aside;
 use super::backend::{self, BackendSink};
 use super::file::{FileBounds, FileSink};
 use super::json::json_lines;
@@ -111,7 +112,7 @@ async fn append(
     lines: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Outcome {
     let file = Arc::clone(file);
-    let write = tokio::task::spawn_blocking(move || {
+    aside(move || {
         let lines = match lines() {
             Ok(lines) => lines,
             Err(reason) => return Outcome::Rejected { split: Split::BadRecord, reason },
@@ -120,6 +121,6 @@ async fn append(
             Ok(()) => Outcome::Delivered,
             Err(error) => Outcome::Retry { after: None, reason: error.to_string() },
         }
-    });
-    write.await.unwrap_or_else(|error| Outcome::Retry { after: None, reason: error.to_string() })
+    })
+    .await
 }
