@@ -2,7 +2,7 @@
 //! account that does not believe the program's own.
 //!
 //! FACTLINE_FAULT_ROUNDS says how often what is random is done, FACTLINE_FAULT_SEED repeats what a failed run
-//! printed.
+//! printed. FACTLINE_FAULT_LENGTH=full lets what lasts last for as long as the rows say.
 #![cfg(feature = "cli")]
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -48,6 +48,11 @@ impl Random {
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// Whether what lasts does so for as long as it is meant to in the worst case, and not only for a moment.
+fn full_length() -> bool {
+    std::env::var("FACTLINE_FAULT_LENGTH").is_ok_and(|text| text == "full")
 }
 
 fn rounds(usual: u64) -> u64 {

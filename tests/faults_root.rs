@@ -2,8 +2,8 @@
 //! rows. They take minutes, so they run where `FACTLINE_FAULTS=1` asks for them and say `skipped:` elsewhere;
 //! `.ci/run faults` skips none.
 //!
-//! FACTLINE_SWEEP=full does every call of the sweeps and not every few; FACTLINE_FAULT_ROUNDS and
-//! FACTLINE_FAULT_SEED are as in `tests/faults.rs`.
+//! FACTLINE_SWEEP=full does every call of the sweeps and not every few; FACTLINE_FAULT_ROUNDS,
+//! FACTLINE_FAULT_SEED and FACTLINE_FAULT_LENGTH are as in `tests/faults.rs`.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 // The exemption of tests does not reach their own functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,6 +21,8 @@ mod program;
 mod clock;
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/stall.rs"]
+mod stall;
 #[path = "faults/sweep.rs"]
 mod sweep;
 
@@ -36,6 +38,11 @@ fn seed() -> u64 {
     let seed = number("FACTLINE_FAULT_SEED").unwrap_or(now);
     println!("FACTLINE_FAULT_SEED={seed}");
     seed
+}
+
+/// Whether what lasts does so for as long as it is meant to in the worst case, and not only for a moment.
+fn full_length() -> bool {
+    std::env::var("FACTLINE_FAULT_LENGTH").is_ok_and(|text| text == "full")
 }
 
 /// Whether somebody wants to wait for them; says so where nobody does.

@@ -24,8 +24,13 @@ pub fn named_by(variable: &str, part: &str) -> Option<PathBuf> {
 }
 
 /// Asks again and again, until there is an answer or the time is over.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub fn until<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+    until_within(PATIENCE, what, ask)
+}
+
+/// The same for what takes its time.
+pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + patience;
     loop {
         match ask() {
             Ok(answer) => return answer,
