@@ -40,9 +40,7 @@ pub(super) async fn within<T>(
     match tokio::time::timeout(limit, exchange).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(failed(error)),
-        Err(_) => {
-            Err(Outcome::Retry { after: None, reason: format!("no answer within {} ms", limit.as_millis()) })
-        }
+        Err(_) => Err(Outcome::Unanswered { reason: format!("no answer within {} ms", limit.as_millis()) }),
     }
 }
 

@@ -39,6 +39,11 @@ pub enum Outcome {
         /// Why, safe to print.
         reason: String,
     },
+    /// Sent, and nobody said in time whether it was taken; to be sent again.
+    Unanswered {
+        /// How long it was waited for, safe to print.
+        reason: String,
+    },
     /// Never to be taken.
     Rejected {
         /// Whether fewer records might be.
@@ -266,7 +271,7 @@ mod tests {
             let is = match answer(status) {
                 Outcome::Delivered => "delivered",
                 Outcome::Partial { .. } => "partial",
-                Outcome::Retry { .. } => "retry",
+                Outcome::Retry { .. } | Outcome::Unanswered { .. } => "retry",
                 Outcome::Rejected { split: Split::No, .. } => "rejected",
                 Outcome::Rejected { .. } => "split",
                 Outcome::Paused { .. } => "paused",

@@ -81,7 +81,7 @@ mod tests {
                 Outcome::Delivered => "delivered",
                 Outcome::Partial { .. } => "partial",
                 Outcome::Retry { after: Some(after), .. } if after.as_secs() == 3 => "retry after",
-                Outcome::Retry { .. } => "retry",
+                Outcome::Retry { .. } | Outcome::Unanswered { .. } => "retry",
                 Outcome::Rejected { split: Split::No, .. } => "rejected",
                 Outcome::Rejected { split: Split::TooBig, .. } => "too big",
                 Outcome::Rejected { split: Split::BadRecord, .. } => "cut",

@@ -74,6 +74,9 @@ pub(crate) struct Runner {
     jobs: JoinSet<Outcome>,
     /// Requests that panicked since the last that did not.
     panics: u32,
+    /// The last request had no answer. It may have been taken all the same, and each that follows it into the
+    /// silence as well: a single record finds out whether anybody is there.
+    unanswered: bool,
     hold: Option<Hold>,
     /// When to read the queue; `None` when it was empty and nobody said that this has changed.
     due: Option<Instant>,
@@ -102,6 +105,7 @@ impl Runner {
             window: VecDeque::new(),
             jobs: JoinSet::new(),
             panics: 0,
+            unanswered: false,
             hold: None,
             due: None,
             flush: None,
@@ -186,7 +190,8 @@ impl Runner {
 
     async fn fill(&mut self) {
         while self.hold.is_none() && self.has_room() && self.due.is_some_and(|due| due <= Instant::now()) {
-            let (bytes, records) = (self.batch_bytes, self.batch_records);
+            let bytes = self.batch_bytes;
+            let records = if self.unanswered { 1 } else { self.batch_records };
             match self.on_disk(move |source| source.next(bytes, records)).await {
                 Ok(Some(batch)) => {
                     let (cut, settled) = (Cut::new(batch.len()), Settled::default());
@@ -236,6 +241,10 @@ impl Runner {
                 self.say(&format!("partial success, {rejected} of {sent} rejected: {message}"));
             }
             Outcome::Retry { after, reason } => self.fail(after, &reason),
+            Outcome::Unanswered { reason } => {
+                self.unanswered = true;
+                self.fail(None, &reason);
+            }
             Outcome::Paused { reason } => {
                 self.say(&reason);
                 self.hold(self.pace.paused, Why::Paused);
@@ -273,6 +282,7 @@ impl Runner {
     /// meanwhile.
     fn worked(&mut self) {
         self.panics = 0;
+        self.unanswered = false;
         if self.hold.is_none() {
             self.backoff.reset();
         }

@@ -165,6 +165,20 @@ async fn records_that_the_queue_drops_in_an_outage_are_not_sent_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_had_no_answer_is_sent_again_once_a_single_record_had_one() {
+    let pace = Pace { batch_records: 30, ..Pace::default() };
+    let stage = Stage::new((0..90).collect(), pace, |request, _| match request {
+        0..6 => Outcome::Unanswered { reason: "no answer within 10000 ms".into() },
+        _ => Outcome::Delivered,
+    });
+    stage.settled().await;
+    let sizes: Vec<usize> = stage.requests().iter().map(|(_, records)| records.len()).collect();
+    assert_eq!(sizes, [30, 30, 1, 1, 1, 1, 1, 30, 30, 29]);
+    assert_eq!(stage.line.report().delivered, 90);
+    assert!(stage.queue.with(|queue| queue.lost.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_destination_is_left_alone_for_as_long_as_it_asks() {
     let stage = Stage::new(vec![1], Pace::default(), |request, _| match request {
         0 => retry(Some(77)),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use factline::outbox::status;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -64,10 +65,15 @@ impl Drop for Tap {
 }
 
 pub fn tap(dir: &Path, endpoint: &str, server: &Path) -> Tap {
+    tap_with(dir, endpoint, server, Duration::from_millis(700))
+}
+
+/// One that waits so long for an answer.
+pub fn tap_with(dir: &Path, endpoint: &str, server: &Path, timeout: Duration) -> Tap {
     let mut command = factline(dir);
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "700")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", timeout.as_millis().to_string())
         .env("FACTLINE_LOG", dir.join("tap.log"))
         .args(["tap", "--", "sh"])
         .arg(server)

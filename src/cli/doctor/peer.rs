@@ -190,7 +190,7 @@ fn outcome_of_record(step: &'static str, outcome: Outcome) -> Check {
             format!("the request was taken and the record in it rejected: {message}"),
             "the far end's own settings say why (limits, age, what it accepts)",
         ),
-        Outcome::Retry { reason, .. } => {
+        Outcome::Retry { reason, .. } | Outcome::Unanswered { reason } => {
             Check::fail(step, format!("not now: {reason}"), "records wait in the outbox and are sent again")
         }
         Outcome::Rejected { reason, .. } => Check::fail(
