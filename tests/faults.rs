@@ -18,6 +18,8 @@ mod ledger;
 mod program;
 #[path = "support/received.rs"]
 mod received;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/watched.rs"]
 mod watched;
 
@@ -33,6 +35,8 @@ mod look;
 mod tap;
 
 use std::path::Path;
+
+use program::busy;
 
 /// Numbers that are the same for the same seed.
 struct Random(u64);
@@ -64,13 +68,6 @@ fn seed() -> u64 {
     let seed = number("FACTLINE_FAULT_SEED").unwrap_or(now);
     println!("FACTLINE_FAULT_SEED={seed}");
     seed
-}
-
-/// Whether so many others want the processor that times say nothing.
-fn busy() -> bool {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    load > std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
 }
 
 /// Bytes in all files below; those that vanish meanwhile count nothing.

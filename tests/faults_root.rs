@@ -16,6 +16,8 @@ mod ledger;
 mod power;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/relay.rs"]
+mod relay;
 
 #[path = "faults/clock.rs"]
 mod clock;
@@ -110,6 +112,59 @@ impl Small {
         let size = filler.metadata().unwrap().len();
         filler.set_len(size.saturating_sub(left)).unwrap();
         path
+    }
+}
+
+/// A file system on a disk of its own, which can be damaged and repaired; gone when it is dropped.
+struct Looped(tempfile::TempDir);
+
+impl Looped {
+    /// `None`, and a word about it, where nothing can be mounted.
+    fn mount() -> Option<Looped> {
+        if !is_root() {
+            return None;
+        }
+        let disk = Looped(tempfile::tempdir().unwrap());
+        std::fs::create_dir(disk.path()).unwrap();
+        std::fs::File::create(disk.image()).unwrap().set_len(64 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").arg("-q").arg(disk.image()).output();
+        if made.is_ok_and(|output| output.status.success()) && disk.attach() {
+            return Some(disk);
+        }
+        println!("skipped: no ext4 can be mounted from a file here");
+        None
+    }
+
+    fn attach(&self) -> bool {
+        let mount = Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.path()).output();
+        mount.is_ok_and(|output| output.status.success())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.path().join("image")
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("disk")
+    }
+
+    /// What the kernel does when it finds damage: read-only from now on, also for files that are open for writing.
+    fn give_up(&self) {
+        let mount = Command::new("mount").args(["-o", "remount,abort"]).arg(self.path()).status().unwrap();
+        assert!(mount.success() && std::fs::write(self.path().join("new"), "").is_err(), "not read-only");
+    }
+
+    /// As an administrator would.
+    fn repair(&self) {
+        assert!(Command::new("umount").arg(self.path()).status().unwrap().success());
+        Command::new("fsck.ext4").arg("-p").arg(self.image()).output().unwrap();
+        assert!(self.attach());
+    }
+}
+
+impl Drop for Looped {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
 }
 

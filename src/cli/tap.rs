@@ -91,15 +91,17 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
         }
     };
     let (telemetry, watched) = started.unzip();
+    let said = telemetry.as_deref().map_or(0, |telemetry| warn(telemetry, 0, &log));
     let observer = Both(watched, recorder);
     let exit = match sockets {
         Some((listener, connect)) => serve(listener, connect, arguments.command, observer, &log),
         None => tap::run(Tap { hidden: own_secrets(), ..Tap::new(arguments.command) }, observer),
     };
-    if let Some(telemetry) = telemetry
-        && let Err(error) = telemetry.stop()
-    {
-        log.say(&format!("the outbox could not be closed: {error}"));
+    if let Some(telemetry) = telemetry {
+        if let Err(error) = telemetry.stop() {
+            log.say(&format!("the outbox could not be closed: {error}"));
+        }
+        warn(&telemetry, said, &log);
     }
     match exit {
         Ok(exit) => {
@@ -116,6 +118,13 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> u8 {
             error.exit_code()
         }
     }
+}
+
+// Says what the outbox warns of, but for what was said before; returns how much that is now.
+fn warn(telemetry: &Telemetry, said: usize, log: &Log) -> usize {
+    let warnings = telemetry.outbox().warnings();
+    warnings.iter().skip(said).for_each(|warning| log.say(warning));
+    warnings.len()
 }
 
 // Credentials that only we need. The standard variables stay: the command may export telemetry of its own.
@@ -165,9 +174,6 @@ fn start(sources: &Sources<'_>, log: &Log) -> Option<(Arc<Telemetry>, Watch)> {
     let subscriber = tracing_subscriber::registry().with(all);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return None;
-    }
-    for warning in telemetry.outbox().warnings() {
-        log.say(&warning);
     }
     telemetry.adopt_in_background();
     let files = config.analytics.read_files.value && telemetry.analytics().is_some();

@@ -9,7 +9,8 @@ use crate::emitter::{Emitter, Log, header, id_of_payload, payload};
 use crate::ledger::{identity, take};
 use crate::power::{Crash, Traced};
 use crate::program::{factline, until};
-use crate::{Small, number, seed, strace};
+use crate::relay::{AWAY, Relay, flushed};
+use crate::{Looped, Small, number, seed, strace};
 
 fn append(outbox: &Outbox, n: u64) {
     let payload = payload((1, n));
@@ -121,6 +122,36 @@ fn on_a_read_only_disk_the_tap_relays_and_says_why_nothing_is_kept() {
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"relayed\n"[..]));
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_under_a_tap_costs_no_line_and_what_was_written_is_delivered() {
+    let Some(disk) = Looped::mount() else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (outbox, log) = (disk.path().join("outbox"), elsewhere.path().join("log"));
+    let mut tap = factline(elsewhere.path());
+    tap.env("FACTLINE_OUTBOX_DIR", &outbox).env("FACTLINE_LOG", &log);
+    let mut relay = Relay::start(tap.env("OTEL_EXPORTER_OTLP_ENDPOINT", AWAY).args(["tap", "--", "cat"]));
+    let usual = relay.relay(Duration::from_secs(1), 2000);
+    relay.until_written(&outbox);
+    let written = relay.turns();
+    disk.give_up();
+    let took = relay.relay(Duration::from_secs(2), 2000);
+    relay.until_observed(&outbox);
+    let turns = relay.turns();
+    relay.leave();
+    println!("usual: {usual}; on a disk that has become read-only: {took}");
+    assert!(took.is_as_usual(&usual), "{took}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("Read-only file system").count(), 1, "{said}");
+    // The kernel keeps the ring in memory for as long as the disk is mounted. Nothing could be written anywhere, also
+    // not that something is lost: after a repair the rest is gone as after a failure of power.
+    disk.repair();
+    let (delivered, lost) = flushed(elsewhere.path(), &outbox);
+    println!(
+        "{turns} turns, {written} of them written before; {delivered} delivered, {lost} counted as lost"
+    );
+    assert!((written..=turns).contains(&delivered), "{delivered}");
 }
 
 #[test]

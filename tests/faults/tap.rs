@@ -20,6 +20,7 @@ use crate::collector::{Collector, Reply};
 use crate::ledger::read_by_python;
 use crate::program::{Program, factline, named_by, run, signal, until};
 use crate::received::{Received, text};
+use crate::relay::{Relay, flushed};
 use crate::watched::{
     AWAY, Tap, accepted, assert_no_phantoms, claimed, delivered, flush, once, server, tap, tap_with, turn,
 };
@@ -347,6 +348,43 @@ fn a_collector_that_was_stopped_gets_everything_and_at_most_some_of_it_again() {
         // time, or they would be a storm.
         let asked = 2 + 2 * (stop.as_secs() / timeout.as_secs().max(1)) as usize;
         assert!(of.known <= 1 + asked && of.again <= of.largest + asked, "{of:?}");
+    }
+}
+
+#[test]
+fn an_outbox_that_is_removed_under_a_tap_is_made_again_said_once_and_what_is_gone_is_counted() {
+    let traces = |outbox: &Path| {
+        let lane = std::fs::read_dir(outbox.join("lanes")).unwrap().next().unwrap().unwrap();
+        lane.path().join("traces")
+    };
+    let segment = |outbox: &Path| {
+        let files = std::fs::read_dir(traces(outbox)).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|it| it == "seg")).min().unwrap()
+    };
+    for what in ["a segment", "a queue", "everything"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (outbox, log) = (dir.path().join("outbox"), dir.path().join("log"));
+        let mut tap = factline(dir.path());
+        tap.env("OTEL_EXPORTER_OTLP_ENDPOINT", AWAY).env("FACTLINE_LOG", &log);
+        let mut relay = Relay::start(tap.args(["tap", "--", "cat"]));
+        relay.relay(Duration::from_millis(500), 1000);
+        relay.until_written(&outbox);
+        match what {
+            "a segment" => std::fs::remove_file(segment(&outbox)).unwrap(),
+            "a queue" => std::fs::remove_dir_all(traces(&outbox)).unwrap(),
+            _ => std::fs::remove_dir_all(&outbox).unwrap(),
+        }
+        // `Relay` holds each line against what comes back.
+        let took = relay.relay(Duration::from_millis(500), 1000);
+        relay.until_observed(&outbox);
+        let turns = relay.turns();
+        relay.leave();
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(said.matches("files of this outbox were removed").count(), 1, "{what}: {said}");
+        let (delivered, lost) = flushed(dir.path(), &outbox);
+        println!("{what} removed: {took}; {delivered} of {turns} turns delivered, {lost} counted as lost");
+        assert_eq!(delivered + lost, turns, "{what}");
+        assert!(delivered >= turns / 2 - 1, "{what}: what came later is there");
     }
 }
 

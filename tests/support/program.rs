@@ -41,6 +41,13 @@ pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> 
     }
 }
 
+/// Whether so many others want the processor that times say nothing.
+pub fn busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    load > std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
+}
+
 /// Ports on loopback that nobody listened on a moment ago, all different.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
