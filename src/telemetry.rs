@@ -25,6 +25,9 @@ pub use content::{Shape, capture};
 /// How long the end may take for what can be delivered at once, files above all. The rest is delivered by
 /// whoever opens the outbox next.
 const LAST_DELIVERY: Duration = Duration::from_millis(120);
+/// How long the end waits for a disk, each time that it needs one. Much more than a healthy one takes; what was
+/// accepted survives the process all the same.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// So often at most it is noted in the outbox what went wrong with a destination.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -353,24 +356,45 @@ impl Telemetry {
         &self.outbox
     }
 
-    /// Ends delivery and leaves the rest on disk. Never waits for a network.
+    /// Ends delivery and leaves the rest on disk. Never waits for a network, nor long for a disk that hangs.
     ///
     /// # Errors
-    /// The disk's; what could not be written is in the ring's file for the next process.
+    /// The disk's; what could not be written is in the ring's file for the next process. `TimedOut` where it takes
+    /// longer than a second: what is written by then, and what is in the ring's file, survives the process, but perhaps
+    /// not a power failure that follows at once.
     pub fn stop(&self) -> io::Result<()> {
         self.stopping.store(true, Ordering::Release);
         #[cfg(feature = "metrics")]
         self.measuring.stop();
-        let drained = self.outbox.drain();
+        let outbox = self.outbox.clone();
+        let drained = soon(move || outbox.drain());
         self.deliverer.nudge();
         self.deliverer.flush(Instant::now() + LAST_DELIVERY);
-        self.notes.take(self.outbox.dir(), &self.deliverer.report());
-        for lane in std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)) {
-            // It stays for the next process if it can't be removed now.
-            let _ = lane.remove_if_empty();
+        if drained.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return drained;
         }
-        drained.and(self.outbox.close())
+        let (outbox, notes, report) = (self.outbox.clone(), Arc::clone(&self.notes), self.deliverer.report());
+        let lanes = std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner));
+        let closed = soon(move || {
+            notes.take(outbox.dir(), &report);
+            for lane in lanes {
+                // It stays for the next process if it can't be removed now.
+                let _ = lane.remove_if_empty();
+            }
+            outbox.close()
+        });
+        drained.and(closed)
     }
+}
+
+/// What `call` comes to if that is known soon; else it goes on by itself.
+fn soon(call: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let (done, came) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name("factline-end".to_owned()).spawn(move || {
+        let _ = done.send(call());
+    })?;
+    let slow = "the disk takes its time; what was accepted is in its files and goes on at the next start";
+    came.recv_timeout(LAST_WRITE).unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, slow)))
 }
 
 /// What the configuration says about the outbox, without its queues.
