@@ -387,11 +387,7 @@ pub(super) fn complete_record(out: &mut Out) -> &[u8] {
     let start = PREFIX - 1 - len;
     if let Some(prefix) = out.first_mut::<PREFIX>() {
         prefix[start] = 0x12;
-        match len {
-            // Of all but the shortest and the longest records.
-            2 => prefix[PREFIX - 2..].copy_from_slice(&digits[..2]),
-            len => prefix[PREFIX - len..].copy_from_slice(&digits[..len]),
-        }
+        prefix[start + 1..].copy_from_slice(&digits[..len]);
     }
     out.get(start..).unwrap_or_default()
 }

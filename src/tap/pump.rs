@@ -116,13 +116,7 @@ fn copy(line: &Line, dir: Sender, (from, to): Way<'_>, space: &mut [u8]) -> Resu
     let read = rustix::io::read(from, &mut *space).map_err(Failed::Source)?;
     let bytes = space.get(..read).unwrap_or_default();
     // Before the write: the answer must not be observed before the question.
-    let wake = match line.queue.has_room(read) {
-        true => line.queue.push(line.conn, dir, bytes),
-        false => {
-            line.queue.skip(line.conn, dir, read as u64, bytes.ends_with(b"\n"));
-            false
-        }
-    };
+    let wake = line.queue.push(line.conn, dir, bytes);
     let written = write_all(to, bytes);
     if wake {
         line.queue.wake();
