@@ -138,6 +138,7 @@ fn every_recorded_session_is_counted_as_its_transcript_says() {
         assert_eq!(by(&metrics, "codex.turns", "codex.turn.status"), said.turns_by_status(), "{name}: turns");
         assert_eq!(sum(&metrics, "codex.tool.executions"), said.tools.len() as u64, "{name}: tools");
         assert_eq!(sum(&metrics, "codex.approvals"), said.approvals, "{name}: approvals");
+        assert_eq!(sum(&metrics, "codex.errors"), said.errors, "{name}: errors");
         assert_eq!(by(&metrics, "codex.turn.steers", "codex.steer.result"), said.steers, "{name}: steers");
         let running: f64 = points(&metrics, "codex.turn.active").iter().map(|point| point.value).sum();
         assert_eq!(running, 0.0, "{name}: nothing runs any more");
@@ -168,6 +169,33 @@ fn durations_are_those_of_the_spans() {
             assert!((seconds - lengths.iter().sum::<f64>()).abs() < 1e-6, "{name}: {metric}");
         }
     }
+}
+
+#[test]
+fn every_point_that_is_counted_is_a_log_record() {
+    let (mut errors, mut skills) = (BTreeMap::new(), BTreeMap::new());
+    let (mut errors_counted, mut skills_counted) = (BTreeMap::new(), BTreeMap::new());
+    let add = |to: &mut BTreeMap<String, u64>, of: BTreeMap<String, u64>| {
+        of.into_iter().for_each(|(key, count)| *to.entry(key).or_default() += count);
+    };
+    for (_, path) in sessions() {
+        let otlp = recorded::otlp(&path, Capture::NONE, "info");
+        let logs = otlp.logs.lock().unwrap();
+        for (event, key, to) in [
+            ("codex.error", "error.type", &mut errors),
+            ("codex.skill.invoked", "gen_ai.skill.name", &mut skills),
+        ] {
+            for record in logs.iter().filter(|record| record.event_name == event) {
+                *to.entry(text(&record.attributes, key).unwrap()).or_default() += 1;
+            }
+        }
+        let metrics = last(&path);
+        add(&mut errors_counted, by(&metrics, "codex.errors", "error.type"));
+        add(&mut skills_counted, by(&metrics, "codex.skill.invocations", "gen_ai.skill.name"));
+    }
+    assert!(errors.len() > 2 && !skills.is_empty(), "{errors:?} {skills:?}");
+    assert_eq!(errors_counted, errors);
+    assert_eq!(skills_counted, skills);
 }
 
 #[test]

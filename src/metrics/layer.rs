@@ -16,8 +16,8 @@ use super::provider::Head;
 use super::state::{Lasting, Open, State, Turn};
 use super::table::{Instrument, TokenNames};
 use crate::fact::vocabulary::{
-    ApprovalResolved, CompactionEnd, ConnectionStart, Fact, RateLimitReported, ThreadInitialized, ToolEnd,
-    TurnEnd, TurnProfile, TurnStart, TurnSteered, TurnUsage,
+    ApprovalResolved, CompactionEnd, ConnectionStart, Error, Fact, RateLimitReported, SkillInvoked,
+    ThreadInitialized, ToolEnd, TurnEnd, TurnProfile, TurnStart, TurnSteered, TurnUsage,
 };
 use crate::fact::{self, End, Envelope};
 
@@ -30,6 +30,8 @@ const USED: &[&str] = &[
     "codex.turn.steered",
     "codex.turn.profile",
     "codex.approval.resolved",
+    "codex.error",
+    "codex.skill.invoked",
     "codex.rate_limit.reported",
     "codex.connection",
     "codex.turn",
@@ -98,6 +100,8 @@ impl MetricsLayer {
             Fact::TurnSteered(fact) => self.steered(fact, place),
             Fact::TurnProfile(fact) => self.profiled(fact, place),
             Fact::ApprovalResolved(fact) => self.approved(fact, place),
+            Fact::Error(fact) => self.failed(fact, place),
+            Fact::SkillInvoked(fact) => self.used_skill(fact, place),
             Fact::RateLimitReported(fact) => self.limited(fact, place),
             _ => {}
         }
@@ -182,6 +186,21 @@ impl MetricsLayer {
             let dimensions = [("codex.turn.phase", Some(phase)), agent];
             self.instruments.record(Instrument::PhaseDuration, ms as f64 / 1e3, &dimensions, place);
         }
+    }
+
+    fn failed(&self, fact: &Error<'_>, place: Place) {
+        let again = fact.will_retry.map(|again| if again { "true" } else { "false" });
+        let dimensions = [("error.type", Some(&*fact.error_type)), ("codex.error.will_retry", again)];
+        self.instruments.record(Instrument::Errors, 1.0, &dimensions, place);
+    }
+
+    fn used_skill(&self, fact: &SkillInvoked<'_>, place: Place) {
+        let dimensions = [
+            ("gen_ai.skill.name", Some(&*fact.skill_name)),
+            ("codex.skill.invocation_type", fact.invocation_type.as_deref()),
+            ("codex.skill.scope", fact.scope.as_deref()),
+        ];
+        self.instruments.record(Instrument::Skills, 1.0, &dimensions, place);
     }
 
     fn limited(&self, fact: &RateLimitReported<'_>, place: Place) {

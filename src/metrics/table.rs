@@ -181,6 +181,11 @@ instruments! {
     Compactions = "codex.compactions", Counter, "{compaction}", Always,
         ["codex.compaction.trigger", "codex.compaction.phase", "codex.compaction.status", "error.type"],
         "Compactions of a thread's history.";
+    Errors = "codex.errors", Counter, "{error}", Always, ["error.type", "codex.error.will_retry"],
+        "Errors that the server reported, also those after which it tried again.";
+    Skills = "codex.skill.invocations", Counter, "{invocation}", Always,
+        ["gen_ai.skill.name", "codex.skill.invocation_type", "codex.skill.scope"],
+        "Skills that were put to use.";
     RateLimitUtilization = "codex.rate_limit.utilization", Gauge, "1", Always,
         ["codex.rate_limit.id", "codex.rate_limit.window"],
         "How much of the account's rate limit is used, from 0 to 1, as the server last said.";
@@ -241,6 +246,10 @@ pub const ATTRIBUTES: &[(&str, usize)] = &[
     ("codex.compaction.trigger", 8),
     ("codex.compaction.phase", 8),
     ("codex.compaction.status", 8),
+    ("codex.error.will_retry", 2),
+    ("gen_ai.skill.name", 64),
+    ("codex.skill.invocation_type", 4),
+    ("codex.skill.scope", 8),
     ("codex.rate_limit.id", 16),
     ("codex.rate_limit.window", 4),
     ("factline.queue", 16),

@@ -40,6 +40,8 @@ pub struct Session {
     /// Calls of tools, by thread and item.
     pub tools: BTreeSet<(String, String)>,
     pub approvals: u64,
+    /// Errors the server reported.
+    pub errors: u64,
     pub steers: BTreeMap<String, u64>,
     /// Ids of threads, turns and items.
     pub ids: BTreeSet<String>,
@@ -159,6 +161,7 @@ impl Session {
                         None => {}
                     }
                 }
+                "error" => session.errors += 1,
                 "thread/tokenUsage/updated" => {
                     let (total, last) = (&params["tokenUsage"]["total"], &params["tokenUsage"]["last"]);
                     let repeated = totals.insert(thread.clone(), total.clone()).as_ref() == Some(total);
