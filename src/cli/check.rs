@@ -22,13 +22,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
-    let config = match common.config(true) {
-        Ok(config) => config,
-        Err(error) => {
-            terminal::error(&error.to_string());
-            return FAILED;
-        }
-    };
+    let Ok(config) = common.config(true).inspect_err(|error| terminal::error(error)) else { return FAILED };
     let dir = &config.outbox_dir.value;
     let looked = outbox::check(dir).and_then(|damage| Ok((damage, outbox::status(dir)?)));
     let (damage, lanes) = match looked {

@@ -43,13 +43,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> u8 {
-    let config = match common.config(true) {
-        Ok(config) => config,
-        Err(error) => {
-            terminal::error(&error.to_string());
-            return FAILED;
-        }
-    };
+    let Ok(config) = common.config(true).inspect_err(|error| terminal::error(error)) else { return FAILED };
     let dir = &config.outbox_dir.value;
     if !arguments.yes {
         if !std::io::stdin().is_terminal() {
