@@ -250,7 +250,7 @@ facts! {
             connection_id: Option<u64> = "codex.connection.id", Id;
             /// What was asked for.
             subject: Text<'a> = "codex.approval.subject", Operational;
-            /// `approved`, `denied` or `aborted`.
+            /// `approved`, `denied` or `aborted`; `unknown` where the answer was none of the protocol's.
             decision: Text<'a> = "codex.approval.decision", Operational;
             /// How far it reaches: `none`, `session_approval`, `exec_policy_amendment`,
             /// `network_policy_amendment`.

@@ -225,7 +225,9 @@ fn decision(result: &RawValue) -> (&'static str, &'static str) {
             (if action == Some("deny") { "denied" } else { "approved" }, "network_policy_amendment")
         }
         "decline" => ("denied", "none"),
-        _ => ("aborted", "none"),
+        "cancel" => ("aborted", "none"),
+        // No server of this protocol takes it for a decision; what it was about fails.
+        _ => ("unknown", "none"),
     }
 }
 
@@ -262,7 +264,9 @@ mod tests {
                 ("approved", "session_approval"),
             ),
             (r#"{"permissions":{"network":{"enabled":true}},"scope":"turn"}"#, ("approved", "none")),
-            ("17", ("aborted", "none")),
+            (r#"{"decision":"maybe"}"#, ("unknown", "none")),
+            (r#"{"nonsense":1}"#, ("unknown", "none")),
+            ("17", ("unknown", "none")),
         ] {
             assert_eq!(decided(json), expected, "{json}");
         }

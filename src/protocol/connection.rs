@@ -50,6 +50,8 @@ impl Asked {
         matches!(
             method,
             "initialize"
+                | "thread/start"
+                | "thread/resume"
                 | "thread/fork"
                 | "turn/start"
                 | "turn/steer"

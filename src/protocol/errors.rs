@@ -39,6 +39,7 @@ pub(super) fn kind(error: &TurnError<'_>) -> Option<String> {
         "usageLimitExceeded" => "usage_limit_reached",
         "badRequest" => "invalid_request",
         "unauthorized" => "refresh_token_failed",
+        "httpConnectionFailed" if message.contains("unexpected status") => "unexpected_status",
         "httpConnectionFailed" => "connection_failed",
         "responseStreamConnectionFailed" => "response_stream_failed",
         "responseStreamDisconnected" => "stream",
@@ -51,7 +52,9 @@ pub(super) fn kind(error: &TurnError<'_>) -> Option<String> {
 
 // The protocol calls many kinds `other`; they differ in what they say.
 fn other(message: &str) -> Option<&'static str> {
-    const SAID: [(&str, &str); 6] = [
+    const SAID: [(&str, &str); 8] = [
+        ("reason: content_filter", "content_filter"),
+        ("Invalid prompt", "invalid_prompt"),
         ("stream disconnected", "stream"),
         ("Incomplete response", "response_incomplete"),
         ("error sending request", "io"),

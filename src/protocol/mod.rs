@@ -32,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use frame::{Answer, Call, Failure, Frame, Malformed, RequestId, parse};
 
 use crate::fact::vocabulary::{Delta, Notification, Request, Response};
-use crate::fact::{Capture, Envelope, Kind, Link, Point, Text, bounded};
+use crate::fact::{Capture, Envelope, Link, Point, Text, bounded};
 use connection::{Asked, Connection};
 use item::OpenItem;
 use thread::Thread;
@@ -295,7 +295,7 @@ impl Observer {
         let asked = Asked {
             method,
             at: now.observed,
-            params: call.params.filter(|_| self.keeps(method)).map(|raw| raw.get().to_owned()),
+            params: call.params.filter(|_| Asked::keeps(method)).map(|raw| raw.get().to_owned()),
             thread: some(&subject.thread_id).map(str::to_owned),
             traceparent: call.traceparent.as_deref().and_then(crate::fact::ids::traceparent),
         };
@@ -315,12 +315,6 @@ impl Observer {
         {
             self.count("forgotten");
         }
-    }
-
-    // Instructions are in the request that makes a thread, and only wanted where they may leave.
-    fn keeps(&self, method: &str) -> bool {
-        Asked::keeps(method)
-            || matches!(method, "thread/start" | "thread/resume") && self.captures(Kind::Prompts)
     }
 
     fn response(&mut self, connection: u64, sender: Sender, now: Now, id: &RequestId, answer: &Answer<'_>) {

@@ -4,8 +4,9 @@ use serde_json::value::RawValue;
 
 use super::connection::Asked;
 use super::frame::{Answer, RequestId};
+use super::thread::network_access;
 use super::wire::{Input, TurnNotice, TurnParams, TurnResult, label, read, some, text};
-use super::{Now, Observer, bounded, seconds};
+use super::{Now, Observer, Thread, bounded, seconds};
 use crate::fact::vocabulary::{TurnConfigured, TurnQueued};
 use crate::fact::{Point, Text};
 
@@ -24,19 +25,49 @@ pub(super) struct Starting {
     pub uses: Vec<super::known::Use>,
 }
 
+/// What a request says of the turn it asks for.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Config {
     pub model: Option<String>,
     pub effort: Option<String>,
     pub summary: Option<String>,
     pub service_tier: Option<String>,
+    /// Of this turn alone.
+    pub tier_of_turn: Option<String>,
     pub personality: Option<String>,
     pub approval_policy: Option<String>,
     pub approvals_reviewer: Option<String>,
     pub sandbox_mode: Option<String>,
+    pub network_access: Option<bool>,
     pub collaboration_mode: Option<String>,
     pub workspace_kind: Option<String>,
     pub source: Option<String>,
+}
+
+impl Config {
+    /// What a turn is started with holds for the turns after it too. A client that did not ask for the experimental
+    /// part of the protocol is told of no change (`thread/settings/updated`).
+    pub fn hold(&self, state: &mut Thread) {
+        let members = [
+            (&self.model, &mut state.model),
+            (&self.effort, &mut state.effort),
+            (&self.summary, &mut state.summary),
+            (&self.service_tier, &mut state.service_tier),
+            (&self.personality, &mut state.personality),
+            (&self.approval_policy, &mut state.approval_policy),
+            (&self.approvals_reviewer, &mut state.approvals_reviewer),
+            (&self.collaboration_mode, &mut state.collaboration_mode),
+        ];
+        for (asked, held) in members {
+            if asked.is_some() {
+                held.clone_from(asked);
+            }
+        }
+        if self.sandbox_mode.is_some() {
+            state.sandbox_mode.clone_from(&self.sandbox_mode);
+            state.network_access = self.network_access;
+        }
+    }
 }
 
 impl Observer {
@@ -46,6 +77,7 @@ impl Observer {
         let input = params.input.as_deref().unwrap_or_default();
         let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
         let prompt = self.input(input);
+        let sandbox_mode = label(&params.sandbox_policy);
         let starting = Starting {
             request: Some(id.to_string()),
             connection,
@@ -59,11 +91,13 @@ impl Observer {
                 model: own(&params.model),
                 effort: own(&params.effort),
                 summary: own(&params.summary),
-                service_tier: own(&params.service_tier),
+                service_tier: tier(&params.service_tier),
+                tier_of_turn: tier(&params.service_tier_for_turn),
                 personality: own(&params.personality),
                 approval_policy: label(&params.approval_policy),
                 approvals_reviewer: own(&params.approvals_reviewer),
-                sandbox_mode: label(&params.sandbox_policy),
+                network_access: network_access(&params.sandbox_policy, sandbox_mode.as_deref()),
+                sandbox_mode,
                 collaboration_mode: label(&params.collaboration_mode),
                 workspace_kind: params
                     .responsesapi_client_metadata
@@ -110,25 +144,13 @@ impl Observer {
             return;
         };
         if self.turns.contains_key(turn_id) {
-            // The thread was busy: the prompt went into the turn that runs.
             let Some(starting) = self.threads.get_mut(thread).map(|state| state.starting.remove(at)) else {
                 return;
             };
-            let fact = TurnQueued {
-                thread_id: thread.into(),
-                turn_id: Some(turn_id.into()),
-                request_id: Some(request.into()),
-                connection_id: Some(connection),
-                submission_type: "queued".into(),
-                wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
-                image_count: Some(starting.images),
-                source: starting.config.source.as_deref().map(Text::from),
-                prompt: starting.prompt.as_deref().map(Text::from),
-            };
-            let place = self.place_of_turn(turn_id);
-            fact.emit(&self.envelope(now, place), self.capture);
-            self.used(now, thread, turn_id, &starting.uses);
-            return;
+            if let Some(state) = self.threads.get_mut(thread) {
+                starting.config.hold(state);
+            }
+            return self.turn_joined(now, thread, turn_id, &starting);
         }
         if let Some(starting) = self.threads.get_mut(thread).and_then(|state| state.starting.get_mut(at)) {
             starting.turn = Some(turn_id.to_owned());
@@ -142,6 +164,24 @@ impl Observer {
             };
             self.turn_started(connection, now, &notice);
         }
+    }
+
+    /// The thread was busy: the prompt went into the turn that runs.
+    pub(super) fn turn_joined(&mut self, now: Now, thread: &str, turn: &str, starting: &Starting) {
+        let fact = TurnQueued {
+            thread_id: thread.into(),
+            turn_id: Some(turn.into()),
+            request_id: starting.request.as_deref().map(Text::from),
+            connection_id: Some(starting.connection),
+            submission_type: "queued".into(),
+            wait_s: Some(seconds(now.observed.saturating_sub(starting.at))),
+            image_count: Some(starting.images),
+            source: starting.config.source.as_deref().map(Text::from),
+            prompt: starting.prompt.as_deref().map(Text::from),
+        };
+        let place = self.place_of_turn(turn);
+        fact.emit(&self.envelope(now, place), self.capture);
+        self.used(now, thread, turn, &starting.uses);
     }
 
     pub(super) fn review_answered(&mut self, asked: &Asked, result: &RawValue) {
@@ -177,32 +217,35 @@ impl Observer {
 }
 
 pub(super) fn configured<'a>(
-    of: &'a super::Thread,
+    of: &'a Thread,
     asked: &'a Config,
     thread: &'a str,
     turn: &'a str,
 ) -> TurnConfigured<'a> {
-    let either = |asked: &'a Option<String>, of: &'a Option<String>| {
-        asked.as_deref().or(of.as_deref()).map(Text::from)
-    };
+    let text = |held: &'a Option<String>| held.as_deref().map(Text::from);
     TurnConfigured {
         thread_id: thread.into(),
         turn_id: turn.into(),
-        model: either(&asked.model, &of.model),
-        provider: of.provider.as_deref().map(Text::from),
-        reasoning_effort: either(&asked.effort, &of.effort),
-        reasoning_summary: either(&asked.summary, &of.summary),
-        service_tier: either(&asked.service_tier, &of.service_tier),
-        approval_policy: either(&asked.approval_policy, &of.approval_policy),
-        approvals_reviewer: either(&asked.approvals_reviewer, &of.approvals_reviewer),
-        sandbox_mode: either(&asked.sandbox_mode, &of.sandbox_mode),
+        model: text(&of.model),
+        provider: text(&of.provider),
+        reasoning_effort: text(&of.effort),
+        reasoning_summary: text(&of.summary),
+        service_tier: text(&asked.tier_of_turn).or_else(|| text(&of.service_tier)),
+        approval_policy: text(&of.approval_policy),
+        approvals_reviewer: text(&of.approvals_reviewer),
+        sandbox_mode: text(&of.sandbox_mode),
         network_access: of.network_access,
-        collaboration_mode: either(&asked.collaboration_mode, &of.collaboration_mode),
-        personality: either(&asked.personality, &of.personality),
+        collaboration_mode: text(&of.collaboration_mode),
+        personality: text(&of.personality),
         workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
         source: asked.source.as_deref().map(Text::from),
         ..TurnConfigured::default()
     }
+}
+
+// What a client asks for as `priority` is `fast` wherever the server speaks of it.
+fn tier(asked: &Option<super::wire::Word<'_>>) -> Option<String> {
+    some(asked).map(|tier| if tier == "priority" { "fast" } else { bounded(tier, 128) }.to_owned())
 }
 
 pub(super) fn image_count(input: &[Input<'_>]) -> u64 {

@@ -173,7 +173,6 @@ impl Observer {
         });
         let (model, provider, agent) =
             (model.map(str::to_owned), provider.map(str::to_owned), agent.to_owned());
-        let forked = source.and_then(|source| self.threads.get(source)).and_then(|of| of.summary.clone());
         let of = |kind, text: Option<&str>| text.filter(|_| self.captures(kind)).map(str::to_owned);
         let place = Place {
             cwd: of(Kind::Paths, some(&result.cwd)),
@@ -183,7 +182,14 @@ impl Observer {
         };
         let state = self.thread(id, now);
         state.place = place;
-        state.summary = state.summary.take().or(forked);
+        // The answer does not repeat these.
+        let config = request.config.unwrap_or_default();
+        if let Some(personality) = some(&request.personality).or(some(&config.personality)) {
+            state.personality = Some(bounded(personality, 128).to_owned());
+        }
+        if let Some(summary) = some(&config.summary) {
+            state.summary = Some(bounded(summary, 128).to_owned());
+        }
         state.disabled_plugins = owned(&result.disabled_plugin_ids);
         state.repository_hash = remote.as_deref().map(super::hash::repository);
         state.connection = connection;
@@ -322,10 +328,11 @@ fn owned(words: &Option<Vec<super::wire::Word<'_>>>) -> Vec<String> {
     words.iter().flatten().take(256).map(|word| bounded(&word.0, 256).to_owned()).collect()
 }
 
-fn network_access(sandbox: &Option<Value>, mode: Option<&str>) -> Option<bool> {
+pub(super) fn network_access(sandbox: &Option<Value>, mode: Option<&str>) -> Option<bool> {
     match (sandbox, mode) {
         (_, Some("dangerFullAccess" | "danger-full-access")) => Some(true),
-        (Some(Value::Object(map)), _) => map.get("networkAccess").and_then(network),
+        // Without the member it is off.
+        (Some(Value::Object(map)), _) => map.get("networkAccess").map_or(Some(false), network),
         _ => None,
     }
 }

@@ -97,19 +97,22 @@ impl Observer {
         let target = review.as_ref().and_then(|(_, target)| target.clone());
         let id = if review.is_some() { root } else { own_id };
         let alone = state.asked_alone.first().copied().filter(|_| review.is_none() && root == own_id);
+        // What was asked for later is not what starts now, but may have gone into it.
+        let first = |starting: &Starting| alone.is_none_or(|(_, at)| starting.at < at);
+        let own = |starting: &Starting| starting.turn.as_deref() == Some(own_id);
+        let undecided = |starting: &Starting| starting.turn.is_none() && first(starting);
         let asked = state
             .starting
             .iter()
-            .position(|starting| starting.turn.as_deref() == Some(own_id))
+            .position(|starting| own(starting) && first(starting))
             .or_else(|| {
-                // One that was asked for later can't be the one that starts now.
-                let undecided = |starting: &Starting| {
-                    starting.turn.is_none() && alone.is_none_or(|(_, at)| starting.at < at)
-                };
                 (review.is_none() && root == own_id).then(|| state.starting.iter().position(undecided))?
             })
             .map(|at| state.starting.remove(at));
+        let joined = state.starting.iter().position(own).map(|at| state.starting.remove(at));
         let alone = alone.filter(|_| asked.is_none()).map(|_| state.asked_alone.remove(0).0);
+        // A command of the user joins the turn that runs.
+        state.asked_alone.retain(|(what, _)| *what == "compaction");
         let kind = if review.is_some() { "review" } else { alone.unwrap_or("regular") };
         let caused_by = (root != own_id && review.is_none())
             .then_some(of_thread)
@@ -146,8 +149,9 @@ impl Observer {
         state.turns += 1;
         state.active = Some(id.to_owned());
         state.last_turn = Some((trace, span));
-        let of = state.clone();
         let asked = asked.unwrap_or_default();
+        asked.config.hold(state);
+        let of = state.clone();
         let by_request = asked.request.is_some();
         let start = TurnStart {
             thread_id: thread_id.into(),
@@ -158,7 +162,7 @@ impl Observer {
             connection_id: Some(if by_request { asked.connection } else { of.connection }),
             request_id: asked.request.as_deref().map(Text::from),
             parent_thread_id: of.parent.as_deref().map(Text::from),
-            model: asked.config.model.as_deref().or(of.model.as_deref()).map(Text::from),
+            model: of.model.as_deref().map(Text::from),
             submission_type: by_request.then(|| "default".into()),
             queue_s: by_request.then(|| seconds(now.observed.saturating_sub(asked.at))),
             trigger: asked.trigger.as_deref().map(Text::from),
@@ -215,6 +219,9 @@ impl Observer {
         );
         self.without_token += 1;
         self.used(now, thread_id, id, &asked.uses);
+        if let Some(joined) = joined {
+            self.turn_joined(now, thread_id, id, &joined);
+        }
     }
 
     pub(super) fn turn_completed(&mut self, connection: u64, now: Now, notice: &TurnNotice<'_>) {

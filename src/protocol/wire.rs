@@ -92,9 +92,13 @@ wire! {
     TurnParams {
         thread_id: Word<'a>, turn_id: Word<'a>, expected_turn_id: Word<'a>, last_turn_id: Word<'a>,
         input: Vec<Input<'a>>, turn_trigger: Word<'a>, model: Word<'a>, effort: Word<'a>, summary: Word<'a>,
-        service_tier: Word<'a>, personality: Word<'a>, approval_policy: Value, approvals_reviewer: Word<'a>,
-        sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
+        service_tier: Word<'a>, service_tier_for_turn: Word<'a>, personality: Word<'a>, approval_policy: Value,
+        approvals_reviewer: Word<'a>, sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
         target: Input<'a>, base_instructions: Word<'a>, developer_instructions: Word<'a>,
+        config: ThreadConfig<'a>,
+    }
+    ThreadConfig {
+        #[serde(rename = "model_reasoning_summary")] summary: Word<'a>, personality: Word<'a>,
     }
     ClientMetadata { #[serde(rename = "workspace_kind")] workspace_kind: Word<'a>, source: Word<'a>, }
     SettingsNotice { thread_id: Word<'a>, thread_settings: Settings<'a>, }

@@ -37,8 +37,8 @@ impl Reducer {
         if self.approval_order.front() == Some(&key) {
             self.approval_order.pop_front();
         }
-        // A server that was killed told nobody.
-        if fact.end_reason.as_deref() == Some("killed") {
+        // A server that was killed told nobody, and what it can't read it drops.
+        if fact.end_reason.as_deref() == Some("killed") || fact.decision == "unknown" {
             return;
         }
         let (Some(thread), Some(turn)) = (fact.thread_id.as_deref(), fact.turn_id.as_deref()) else {

@@ -86,6 +86,10 @@ impl Reducer {
         self.decide_sent(&fact.thread_id);
         let turn = self.threads.get_mut(&*fact.thread_id).and_then(|thread| thread.running(&fact.turn_id));
         let Some(turn) = turn else { return self.count("missing_context") };
+        // The context window is full: the server then says that all of it is used, and no longer by what.
+        if fact.input == 0 && fact.output == 0 && fact.total > 0 {
+            turn.tokens = Tokens { total: turn.tokens.total, ..Tokens::default() };
+        }
         let sum = |all: &mut u64, more: u64| *all = all.saturating_add(more);
         sum(&mut turn.tokens.input, fact.input);
         sum(&mut turn.tokens.cached, fact.cached);
