@@ -23,17 +23,22 @@ use events::{Compared, Tree};
 use program::{factline, run};
 
 /// Longest first, so that the two that run at a time end together.
-const SCENARIOS: [&str; 15] = [
+const SCENARIOS: [&str; 20] = [
     "04-commands",
+    "40-overrides",
     "09-errors",
     "22-hooks",
     "15-review",
     "10-subagents",
     "21-goals",
+    "47-approval-answers",
+    "52-failures-midway",
+    "54-queue",
     "05-file-change",
     "06-mcp",
     "07-steer",
     "24-thread-admin",
+    "57-prompt-hooks",
     "03-fork",
     "02-resume",
     "11-skills",

@@ -18,6 +18,7 @@ mod known;
 mod local;
 mod methods;
 mod nesting;
+mod queue;
 mod running;
 mod starting;
 mod thread;
@@ -370,6 +371,11 @@ impl Observer {
             ("thread/compact/start", Answer::Result(_)) => self.compaction_asked(asked),
             ("thread/compact/start", Answer::Error(_)) => self.turn_refused_alone(asked, "compaction"),
             ("thread/shellCommand", Answer::Error(_)) => self.turn_refused_alone(asked, "user_shell"),
+            ("thread/queue/add" | "thread/queue/update", Answer::Result(result)) => {
+                self.prompt_queued(connection, now, asked, result);
+            }
+            ("thread/queue/delete", Answer::Result(_)) => self.prompt_withdrawn(asked),
+            ("thread/queue/reorder", Answer::Result(_)) => self.queue_reordered(asked),
             ("thread/unsubscribe", Answer::Result(_)) => {}
             ("account/read", Answer::Result(result)) => {
                 let account = read::<AccountResult<'_>>(Some(result)).account.unwrap_or_default();

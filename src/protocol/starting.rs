@@ -71,15 +71,15 @@ impl Config {
 }
 
 impl Observer {
-    pub(super) fn turn_requested(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId) {
+    /// What the parameters of a request say of the turn it is for.
+    pub(super) fn starting(&mut self, connection: u64, now: Now, asked: &Asked) -> Starting {
         let params: TurnParams<'_> = asked.read();
-        let Some(thread) = some(&params.thread_id).map(str::to_owned) else { return };
         let input = params.input.as_deref().unwrap_or_default();
         let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
         let prompt = self.input(input);
         let sandbox_mode = label(&params.sandbox_policy);
-        let starting = Starting {
-            request: Some(id.to_string()),
+        Starting {
+            request: None,
             connection,
             at: now.observed,
             turn: None,
@@ -91,8 +91,8 @@ impl Observer {
                 model: own(&params.model),
                 effort: own(&params.effort),
                 summary: own(&params.summary),
-                service_tier: tier(&params.service_tier),
-                tier_of_turn: tier(&params.service_tier_for_turn),
+                service_tier: own(&params.service_tier),
+                tier_of_turn: own(&params.service_tier_for_turn),
                 personality: own(&params.personality),
                 approval_policy: label(&params.approval_policy),
                 approvals_reviewer: own(&params.approvals_reviewer),
@@ -106,8 +106,13 @@ impl Observer {
                 source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
             },
             uses: self.uses(input),
-        };
-        let state = self.thread(&thread, now);
+        }
+    }
+
+    pub(super) fn turn_requested(&mut self, connection: u64, now: Now, asked: &Asked, id: &RequestId) {
+        let Some(thread) = asked.thread.as_deref() else { return };
+        let starting = Starting { request: Some(id.to_string()), ..self.starting(connection, now, asked) };
+        let state = self.thread(thread, now);
         // Requests that are never answered must not pile up.
         if state.starting.len() >= 64 {
             state.starting.remove(0);
@@ -241,11 +246,6 @@ pub(super) fn configured<'a>(
         source: asked.source.as_deref().map(Text::from),
         ..TurnConfigured::default()
     }
-}
-
-// What a client asks for as `priority` is `fast` wherever the server speaks of it.
-fn tier(asked: &Option<super::wire::Word<'_>>) -> Option<String> {
-    some(asked).map(|tier| if tier == "priority" { "fast" } else { bounded(tier, 128) }.to_owned())
 }
 
 pub(super) fn image_count(input: &[Input<'_>]) -> u64 {

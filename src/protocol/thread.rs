@@ -52,6 +52,8 @@ pub(super) struct Thread {
     pub reviews: Vec<(String, Option<String>)>,
     /// `turn/start` requests whose turn has not started.
     pub starting: Vec<super::starting::Starting>,
+    /// Prompts that wait.
+    pub queue: Vec<super::queue::Queued>,
     /// A compaction was asked for.
     pub compaction_asked: bool,
     /// Turns asked for other than with `turn/start`: what, and when, ns since 1970.
@@ -253,6 +255,7 @@ impl Observer {
             origin: None,
             reviews: Vec::new(),
             starting: Vec::new(),
+            queue: Vec::new(),
             compaction_asked: false,
             asked_alone: Vec::new(),
             heard: now.observed,

@@ -114,6 +114,9 @@ impl Observer {
         // A command of the user joins the turn that runs.
         state.asked_alone.retain(|(what, _)| *what == "compaction");
         let kind = if review.is_some() { "review" } else { alone.unwrap_or("regular") };
+        let unasked = asked.is_none() && kind == "regular" && root == own_id;
+        let queued = (unasked && !state.queue.is_empty()).then(|| state.queue.remove(0).starting);
+        let asked = asked.or(queued);
         let caused_by = (root != own_id && review.is_none())
             .then_some(of_thread)
             .flatten()
@@ -149,6 +152,7 @@ impl Observer {
         state.turns += 1;
         state.active = Some(id.to_owned());
         state.last_turn = Some((trace, span));
+        let known = asked.is_some();
         let asked = asked.unwrap_or_default();
         asked.config.hold(state);
         let of = state.clone();
@@ -159,17 +163,17 @@ impl Observer {
             agent: agent.into(),
             inner_id: review.as_ref().map(|_| own_id.into()),
             root_id: Some(root.into()),
-            connection_id: Some(if by_request { asked.connection } else { of.connection }),
+            connection_id: Some(if known { asked.connection } else { of.connection }),
             request_id: asked.request.as_deref().map(Text::from),
             parent_thread_id: of.parent.as_deref().map(Text::from),
             model: of.model.as_deref().map(Text::from),
-            submission_type: by_request.then(|| "default".into()),
-            queue_s: by_request.then(|| seconds(now.observed.saturating_sub(asked.at))),
+            submission_type: known.then(|| if by_request { "default" } else { "queued" }.into()),
+            queue_s: known.then(|| seconds(now.observed.saturating_sub(asked.at))),
             trigger: asked.trigger.as_deref().map(Text::from),
             kind: Some(kind.into()),
             index: Some(index),
             started_at: turn.started_at,
-            image_count: by_request.then_some(asked.images),
+            image_count: known.then_some(asked.images),
             prompt: asked.prompt.as_deref().map(Text::from),
             cwd: of.place.cwd.as_deref().map(Text::from),
             repository: of.place.repository.as_deref().map(Text::from),

@@ -97,6 +97,9 @@ wire! {
         target: Input<'a>, base_instructions: Word<'a>, developer_instructions: Word<'a>,
         config: ThreadConfig<'a>,
     }
+    QueueParams { queued_submission_id: Word<'a>, queued_submission_ids: Vec<Word<'a>>, }
+    QueueResult { queued_submission: QueuedSubmission<'a>, }
+    QueuedSubmission { id: Word<'a>, }
     ThreadConfig {
         #[serde(rename = "model_reasoning_summary")] summary: Word<'a>, personality: Word<'a>,
     }

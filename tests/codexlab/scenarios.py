@@ -670,3 +670,170 @@ def s32(L):
     c.close()
     p.terminate()
     p.wait(10)
+
+
+def txt(text):
+    return {"type": "text", "text": text, "text_elements": []}
+
+
+PICTURE = {"type": "image", "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="}
+
+
+@scenario("40-overrides")
+def s40(L):
+    """A client that names no capabilities, and so is told of no change of settings: overrides of each kind with turn/start, which hold for later turns; with one that joins a running turn; a fork, a resume in a new process, settings in thread/start's config; pictures."""
+    L.script(("slow", [msg("slow " * 20, deltas=20, delay=0.05)]), ("command", [run("echo a")], [msg("Done.")]), ("hello", [msg("Hi."), usage(500, 100, 10, 4)]))
+
+    def greet(c, name):
+        c.call("initialize", {"clientInfo": {"name": name, "version": "0.0.1"}})
+        c.notify("initialized")
+    c = L.stdio()
+    greet(c, "older_client")
+    t = c.thread()
+    c.turn(t, "Say hello.", effort="high", summary="detailed")
+    c.turn(t, "A command, please.", effort="low", summary="none", personality="friendly")
+    c.turn(t, [txt("hello with pictures"), PICTURE, PICTURE])
+    c.turn(t, "Say hello.", serviceTier="flex")
+    c.turn(t, "Say hello.", serviceTierForTurn="priority")
+    c.turn(t, "Say hello.", model="gpt-5.6-sol")
+    c.turn(t, "A command in a sandbox.", sandboxPolicy={"type": "workspaceWrite", "networkAccess": True}, approvalPolicy="on-request")
+    c.turn(t, "Say hello.", sandboxPolicy={"type": "readOnly"}, approvalPolicy="untrusted", turnTrigger="automation")
+    mk = c.mark()
+    c.turn_begin(t, "Be slow.")
+    c.wait_method("item/agentMessage/delta", 10, mk, threadId=t)
+    c.turn_begin(t, "A hello that joins.", effort="medium", personality="pragmatic")
+    c.wait_method("turn/completed", 20, mk, threadId=t)
+    c.turn(t, "Say hello.")
+    f = c.call("thread/fork", {"threadId": t})["result"]["thread"]["id"]
+    c.turn(f, "hello in the fork")
+    L.settle()
+    c.close()
+    c = L.stdio()
+    greet(c, "other_client")
+    c.call("thread/resume", {"threadId": t, "personality": "friendly"})
+    c.turn(t, "hello after a resume")
+    t = c.thread(config={"model_reasoning_summary": "detailed", "model_reasoning_effort": "high", "personality": "friendly"}, serviceTier="priority")
+    c.turn(t, "hello as configured")
+    t = c.thread(personality="pragmatic", threadSource="automation", sandbox="read-only", ephemeral=True)
+    u = c.turn(t, "Say hello.")
+    c.turn(t, "hello on behalf of another turn", parentTurnId=u, rootTurnId=u)
+    L.settle()
+    c.close()
+
+
+@scenario("47-approval-answers")
+def s47(L):
+    """Every answer to the questions for commands and patches, an error for an answer, an answer that is none, two questions of one turn, permissions asked for."""
+    for i in range(7):
+        L.script(("command %d." % i, [run("touch c%d.txt" % i)], [msg("Over.")]), ("file %d." % i, [patch("*** Add File: f%d.txt\n+w\n" % i)], [msg("Over.")]))
+    L.script(("both.", [run("touch b1.txt"), run("touch b2.txt")], [msg("Both over.")]),
+             ("permissions.", [call("request_permissions", {"reason": "need", "permissions": {"file_system": {"write": [LAB + "/ext"]}, "network": {"enabled": True}}})], [msg("Over.")]))
+    L.config(features="request_permissions_tool = true\n")
+    c = L.stdio()
+    answers = []
+
+    def answer(m):
+        a = answers.pop(0) if answers else {"decision": "decline"}
+        if m["method"] == "item/permissions/requestApproval":
+            return {"permissions": m["params"]["permissions"], "scope": a["scope"]}
+        return a
+    c.approve = answer
+    c.hello()
+    t = c.thread(approvalPolicy="untrusted", sandbox="read-only")
+    amendment = {"acceptWithExecpolicyAmendment": {"execpolicy_amendment": ["touch", "c4.txt"]}}
+    for i, decision in enumerate(["accept", "acceptForSession", "decline", "cancel", amendment]):
+        answers[:] = [{"decision": decision}]
+        c.turn(t, "command %d." % i)
+    for i, decision in enumerate(["accept", "acceptForSession", "decline", "cancel"]):
+        answers[:] = [{"decision": decision}]
+        c.turn(t, "file %d." % i)
+    for i, odd in ((5, {"_error": {"code": -32000, "message": "no"}}), (6, {"nonsense": 1})):
+        answers[:] = [odd]
+        c.turn(t, "command %d." % i)
+    answers[:] = [{"decision": "accept"}, {"decision": "decline"}]
+    c.turn(t, "both.")
+    for scope in ("turn", "session"):
+        answers[:] = [{"scope": scope}]
+        c.turn(t, "permissions.")
+    L.settle()
+    c.close()
+
+
+@scenario("52-failures-midway")
+def s52(L):
+    """Failures of turns that have done something already, on one thread: after commands, after retries, a context window that is full, errors of which only the words tell the kind."""
+    def err(status, typ, message="mock error"):
+        return {"t": "http", "status": status, "body": {"error": {"type": typ, "message": message}}}
+    L.script(("a1.", [run("echo x")], [err(429, "rate_limit_exceeded", "Rate limit reached. Please try again in 0.2s.")]),
+             ("a2.", [run("echo x")], [err(500, "server_error")]),
+             ("a3.", [run("false")], [{"t": "failed", "code": "context_length_exceeded", "message": "Your input exceeds the context window of this model."}]),
+             ("a5.", [err(400, "invalid_request_error", "bad")]),
+             ("a6.", [{"t": "failed", "code": "rate_limit_exceeded", "message": "Rate limit reached for x. Please try again in 0.1s."}], [msg("ok")]),
+             ("a7.", [{"t": "failed", "code": "invalid_prompt", "message": "Invalid prompt."}]),
+             ("a8.", [{"t": "incomplete", "reason": "content_filter"}]), ("a9.", [err(403, "forbidden", "no")]), ("b1.", [err(503, "overloaded", "later")]), ("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    for text in ("a1.", "a2.", "a5.", "a6.", "a7.", "a8.", "a9.", "b1.", "a3."):
+        c.turn(t, text, timeout=40)
+    t = c.thread()
+    c.turn(t, "Say hello.")
+    L.settle()
+    c.close()
+
+
+@scenario("54-queue")
+def s54(L):
+    """Prompts in a thread's queue: put there while a turn runs, changed, put into another order, withdrawn; settings changed by thread/settings/update; a prompt that joins a command of the user."""
+    L.script(("slow", [msg("slow " * 30, deltas=30, delay=0.05)]), ("command", [run("echo c")], [msg("Done.")]), ("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    t = c.thread()
+    c.call("thread/settings/update", {"threadId": t, "effort": "low", "summary": "detailed", "serviceTier": "priority", "personality": "pragmatic"})
+    mk = c.mark()
+    c.turn_begin(t, "Be slow.")
+    c.wait_method("item/agentMessage/delta", 10, mk, threadId=t)
+
+    def add(name, text, **kw):
+        r = c.call("thread/queue/add", {"threadId": t, "clientUserMessageId": name, "input": [txt(text)], **kw})
+        return r["result"]["queuedSubmission"]["id"]
+    a = add("q1", "A command from the queue.")
+    b = add("q2", "hello from the queue", responsesapiClientMetadata={"workspace_kind": "project", "source": "composer"})
+    d = add("q3", "hello that is withdrawn")
+    c.call("thread/queue/delete", {"threadId": t, "queuedSubmissionId": d})
+    c.call("thread/queue/reorder", {"threadId": t, "queuedSubmissionIds": [b, a]})
+    c.call("thread/queue/update", {"threadId": t, "queuedSubmissionId": a, "input": [txt("A command from the queue, with a picture."), PICTURE]})
+
+    def queue_is_done():
+        done = [m for m in c.inbox[mk:] if m.get("method") == "turn/completed" and m["params"]["threadId"] == t]
+        return len(done) >= 3
+    c.wait(lambda m: queue_is_done(), 30, mk)
+    c.turn(t, "Say hello.")
+    mk = c.mark()
+    c.start("thread/shellCommand", {"threadId": t, "command": "sleep 1; echo mine"})
+    c.turn_begin(t, "hello that joins the command")
+    c.wait_method("turn/completed", 20, mk, threadId=t)
+    c.turn(t, "Say hello.")
+    L.settle()
+    c.close()
+
+
+@scenario("57-prompt-hooks")
+def s57(L):
+    """Hooks that keep a prompt from the agent, one by a block and one by a stop, and that deny a command."""
+    hook = LAB + "/ext/prompt_hook.py"
+    open(hook, "w").write("import json, sys\nd = json.load(sys.stdin)\nt = str(d.get('prompt', '')) + json.dumps(d.get('tool_input', ''))\n"
+                          "if 'STOP' in t: print(json.dumps({'continue': False, 'stopReason': 'stopped by a hook'}))\n"
+                          "if 'BLOCK' in t: print(json.dumps({'decision': 'block', 'reason': 'blocked'}))\n"
+                          "if 'DENY' in t: print(json.dumps({'hookSpecificOutput': {'hookEventName': d['hook_event_name'], 'permissionDecision': 'deny', 'permissionDecisionReason': 'no'}}))\n")
+    entry = {"hooks": [{"type": "command", "command": "python3 " + hook}]}
+    json.dump({"hooks": {"UserPromptSubmit": [entry], "PreToolUse": [entry]}}, open(HOME + "/hooks.json", "w"))
+    L.config(top="bypass_hook_trust = true")
+    L.script(("denied", [run("echo DENY")], [msg("It was denied.")]), ("plain", [msg("Plain.")]))
+    c = L.stdio("-c", "bypass_hook_trust=true")
+    c.hello()
+    t = c.thread(config={"bypass_hook_trust": True})
+    for text in ("A plain one.", "BLOCK this.", "STOP this.", "What is denied?", "Another plain one."):
+        c.turn(t, text)
+    L.settle()
+    c.close()

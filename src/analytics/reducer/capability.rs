@@ -162,6 +162,14 @@ impl Reducer {
         if fact.end_observed == Some(false) {
             return;
         }
+        if start.event == "userPromptSubmit"
+            && matches!(&*fact.status, "blocked" | "stopped")
+            && let Some(turn) = start.turn_id.as_deref()
+            && let Some(turn) =
+                self.threads.get_mut(&*start.thread_id).and_then(|thread| thread.running(turn))
+        {
+            turn.blocked = true;
+        }
         let thread = Some(start.thread_id.clone());
         let event = event::HookRun {
             thread_id: start.thread_id.to_string(),

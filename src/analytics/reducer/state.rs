@@ -135,6 +135,8 @@ pub(super) struct Turn {
     pub interrupted: Option<u64>,
     pub open_tools: u32,
     pub compacting: bool,
+    /// A hook kept its prompt from the agent.
+    pub blocked: bool,
     pub ended: bool,
     /// Whether its end made no event, because its server went with it.
     pub lost: bool,

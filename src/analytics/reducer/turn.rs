@@ -145,7 +145,8 @@ impl Reducer {
         let turn = &mut thread.turns[at];
         turn.ended = true;
         turn.lost = lost;
-        let regular = turn.kind == Kind::Regular;
+        // A turn whose prompt never reached the agent was none.
+        let regular = turn.kind == Kind::Regular && !(turn.blocked && turn.samplings == 0);
         let connection = turn.connection;
         let context = (regular && !lost).then(|| self.context(&start.thread_id, connection)).flatten();
         let Some(thread) = self.threads.get_mut(&*start.thread_id) else { return };
@@ -195,6 +196,15 @@ impl Turn {
             _ => false,
         };
         self.samplings + u64::from(unfinished)
+    }
+}
+
+// What the protocol calls `priority` is `fast` in events.
+fn service_tier(tier: Option<Label>) -> Label {
+    match tier.as_deref() {
+        None => Label::from("default"),
+        Some("priority") => Label::from("fast"),
+        Some(tier) => Label::from(tier),
     }
 }
 
@@ -258,7 +268,7 @@ fn turn_event(
             .summary
             .filter(|summary| &**summary != "none")
             .or_else(|| unknown_model.then(|| Label::from("auto"))),
-        service_tier: Some(config.service_tier.unwrap_or_else(|| Label::from("default"))),
+        service_tier: Some(service_tier(config.service_tier)),
         approval_policy: config.approval_policy,
         approvals_reviewer: config.approvals_reviewer,
         guardian_v2_enabled: None,
