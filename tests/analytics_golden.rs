@@ -20,7 +20,7 @@ use events::Tree;
 const SKIPPED: [&str; 3] = ["23-exec-json", "27-no-analytics", "30-slow-analytics"];
 
 /// Session, event type, member, how often, and why.
-const KNOWN: [(&str, &str, &str, usize, &str); 4] = [
+const KNOWN: [(&str, &str, &str, usize, &str); 5] = [
     (
         "08-interrupt",
         "codex_turn_event",
@@ -48,6 +48,13 @@ const KNOWN: [(&str, &str, &str, usize, &str); 4] = [
         "event_params.total_tool_call_count",
         1,
         "get_goal shows nowhere on the stream",
+    ),
+    (
+        "63-twin-skills",
+        "codex_turn_event",
+        "event_params.sampling_request_count",
+        1,
+        "a steer and a prompt that joins came so close that one request took both",
     ),
 ];
 

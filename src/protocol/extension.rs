@@ -26,9 +26,12 @@ impl Observer {
             let (name, path) = (some(&part.name), some(&part.path));
             match (text(&part.kind), path) {
                 ("skill", _) => {
-                    let exists =
-                        |name: &&str| !self.catalogue.skills_listed || self.catalogue.skill(name).is_some();
+                    let exists = |name: &&str| {
+                        !self.catalogue.skills_listed || self.catalogue.skills_named(name).next().is_some()
+                    };
                     if let Some(name) = name.filter(exists) {
+                        let known = self.catalogue.skill_at(name, path);
+                        let path = known.and_then(|skill| skill.path.as_deref()).or(path);
                         let path = path.map(|path| bounded(path, 1024).to_owned());
                         uses.push(Use::Skill { name: bounded(name, 256).to_owned(), path });
                     }
@@ -43,8 +46,10 @@ impl Observer {
                 }
                 ("text", _) => {
                     for name in dollar_names(text(&part.text)) {
-                        if self.catalogue.skill(name).is_some() {
-                            uses.push(Use::Skill { name: name.to_owned(), path: None });
+                        // A name of several says none of them.
+                        let mut named = self.catalogue.skills_named(name);
+                        if let (Some(skill), None) = (named.next(), named.next()) {
+                            uses.push(Use::Skill { name: name.to_owned(), path: skill.path.clone() });
                         }
                     }
                 }
@@ -53,10 +58,7 @@ impl Observer {
         }
         let mut seen: Vec<Use> = Vec::new();
         uses.retain(|it| {
-            let new = !seen.iter().any(|other| match (it, other) {
-                (Use::Skill { name, .. }, Use::Skill { name: other, .. }) => name == other,
-                (it, other) => it == other,
-            });
+            let new = !seen.contains(it);
             if new {
                 seen.push(it.clone());
             }
@@ -80,8 +82,8 @@ impl Observer {
         for it in uses {
             match it {
                 Use::Skill { name, path } => {
-                    let known = self.catalogue.skills.get(name);
-                    let path = path.as_deref().or(known.and_then(|skill| skill.path.as_deref()));
+                    let path = path.as_deref();
+                    let known = self.catalogue.skill_at(name, path);
                     let id = path.and_then(|path| {
                         self.catalogue.skill_id(self.home.as_deref(), self.files, name, path)
                     });

@@ -13,11 +13,14 @@ use crate::fact::{Point, Text};
 
 /// Skills or plugins that are remembered, each.
 const MOST: usize = 4096;
+/// Skills of one name that are told apart.
+const SAME_NAME: usize = 16;
 
 /// Skills, plugins, and which apps a turn's prompt named.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    pub skills: BTreeMap<String, Skill>,
+    /// By name, of which there may be several.
+    pub skills: BTreeMap<String, Vec<Skill>>,
     /// Whether the server listed its skills: then one that is not among them does not exist.
     pub skills_listed: bool,
     pub plugins: BTreeMap<String, Plugin>,
@@ -71,16 +74,23 @@ impl Catalogue {
         active.map(|(id, plugin)| plugin.remote_id.clone().unwrap_or_else(|| id.clone())).collect()
     }
 
-    /// The skill of this name, unless it belongs to a plugin that is not there.
-    pub fn skill(&self, name: &str) -> Option<&Skill> {
-        let skill = self.skills.get(name)?;
-        let plugin = skill.plugin.as_deref().and_then(|id| self.plugins.get(id));
-        plugin.is_none_or(|plugin| plugin.installed && plugin.enabled).then_some(skill)
+    /// The skills of this name, but those of plugins that are not there.
+    pub fn skills_named(&self, name: &str) -> impl Iterator<Item = &Skill> {
+        self.skills.get(name).into_iter().flatten().filter(|skill| {
+            let plugin = skill.plugin.as_deref().and_then(|id| self.plugins.get(id));
+            plugin.is_none_or(|plugin| plugin.installed && plugin.enabled)
+        })
+    }
+
+    /// The skill of this name that lies there, else one of the name.
+    pub fn skill_at(&self, name: &str, path: Option<&str>) -> Option<&Skill> {
+        let named = self.skills.get(name)?;
+        named.iter().find(|skill| skill.path.as_deref() == path).or(named.first())
     }
 
     /// Id of a skill, `None` where it lies in a repository that can't be looked at.
     pub fn skill_id(&self, home: Option<&str>, files: bool, name: &str, path: &str) -> Option<String> {
-        let skill = self.skills.get(name);
+        let skill = self.skill_at(name, Some(path));
         let plugin = skill.and_then(|skill| Some((skill.plugin.as_deref()?, skill.path.as_deref()?)));
         if let Some((id, source)) = plugin
             && let Some(installed) = self.installed_path(home, id, source)
@@ -130,11 +140,20 @@ impl Catalogue {
     fn learn_skill(&mut self, skill: &Value, of_plugin: Option<&str>) {
         let word =
             |key: &str| skill.get(key).and_then(Value::as_str).map(|text| bounded(text, 1024).to_owned());
-        let Some(name) = word("name").filter(|_| self.skills.len() < MOST) else { return };
+        let Some(name) = word("name") else { return };
         let plugin = of_plugin.map(str::to_owned).or_else(|| word("pluginId"));
         // Skills of plugins are the user's.
         let scope = word("scope").or_else(|| plugin.as_ref().map(|_| "user".to_owned()));
-        self.skills.insert(name, Skill { scope, path: word("path"), plugin });
+        let skill = Skill { scope, path: word("path"), plugin };
+        if self.skills.len() >= MOST && !self.skills.contains_key(&name) {
+            return;
+        }
+        let named = self.skills.entry(name).or_default();
+        if let Some(known) = named.iter_mut().find(|known| known.path == skill.path) {
+            *known = skill;
+        } else if named.len() < SAME_NAME {
+            named.push(skill);
+        }
     }
 
     pub fn learn_apps(&mut self, result: &Value) {

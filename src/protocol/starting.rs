@@ -186,7 +186,6 @@ impl Observer {
         };
         let place = self.place_of_turn(turn);
         fact.emit(&self.envelope(now, place), self.capture);
-        self.used(now, thread, turn, &starting.uses);
     }
 
     pub(super) fn review_answered(&mut self, asked: &Asked, result: &RawValue) {

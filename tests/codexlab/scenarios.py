@@ -837,3 +837,38 @@ def s57(L):
         c.turn(t, text)
     L.settle()
     c.close()
+
+
+@scenario("63-twin-skills")
+def s63(L):
+    """Skills of which two have one name: by $name, which then says neither, by items, which say each, twice in one text, in a prompt that joins a running turn, in a steer, in a fork."""
+    def put(base, name, what):
+        os.makedirs(base + "/" + name, exist_ok=True)
+        open(base + "/" + name + "/SKILL.md", "w").write(SKILL % (name, what, name, name))
+        return base + "/" + name + "/SKILL.md"
+    mine = put(HOME + "/skills", "twin", "The user's twin")
+    ours = put(WORK + "/.agents/skills", "twin", "The repository's twin")
+    single = put(HOME + "/skills", "single", "There is one")
+
+    def item(name, path):
+        return {"type": "skill", "name": name, "path": path}
+    L.script(("slow", [{"t": "sleep", "s": 1}, msg("Slow.")]), ("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    c.call("skills/list", {"cwds": [WORK]})
+    t = c.thread()
+    c.turn(t, "hello $twin")
+    c.turn(t, "hello $single and $single, $nobody, $5")
+    c.turn(t, [txt("hello both"), item("twin", mine), item("twin", ours), item("twin", mine)])
+    c.turn(t, [txt("hello $single"), item("single", single)])
+    mk = c.mark()
+    u = c.turn_begin(t, "Be slow.")
+    c.wait_method("turn/started", 10, mk, threadId=t)
+    time.sleep(0.3)
+    c.call("turn/steer", {"threadId": t, "expectedTurnId": u, "input": [txt("a steer with $single"), item("twin", ours)]})
+    c.turn_begin(t, "hello joins with $single")
+    c.wait_method("turn/completed", 20, mk, threadId=t)
+    f = c.call("thread/fork", {"threadId": t})["result"]["thread"]["id"]
+    c.turn(f, "hello $single in the fork")
+    L.settle()
+    c.close()
