@@ -74,7 +74,9 @@ impl Observer {
         }
         let place = self.place_of_turn(turn);
         let envelope = self.envelope(now, place);
-        let model = self.threads.get(thread).and_then(|thread| thread.model.clone());
+        let state = self.threads.get(thread);
+        let model = state.and_then(|state| state.model.clone());
+        let disabled = state.map(|state| state.disabled_plugins.clone()).unwrap_or_default();
         let product = self.product_of(thread).map(str::to_owned);
         let (thread_id, turn_id) = (Some(Text::from(thread)), Some(Text::from(turn)));
         let model = model.as_deref().map(Text::from);
@@ -122,6 +124,7 @@ impl Observer {
                         self.catalogue.mentioned.pop_front();
                     }
                 }
+                Use::Plugin(id) if !self.catalogue.plugin_works(id, &disabled) => {}
                 Use::Plugin(id) => {
                     let plugin = self.catalogue.plugins.get(id).cloned().unwrap_or_default();
                     let (name, marketplace) = plugin_parts(id);
@@ -230,7 +233,7 @@ impl Observer {
         }
     }
 
-    // `plugins."ID".enabled` with a flag, or `plugins` with an object of them.
+    // `plugins."ID".enabled` with a flag, `plugins."ID"` with an object that has it, or `plugins` with an object of those.
     fn config_written(&mut self, now: Now, edit: &Value) {
         let path = edit.get("keyPath").and_then(Value::as_str).unwrap_or_default();
         let value = edit.get("value").unwrap_or(&Value::Null);
@@ -245,9 +248,14 @@ impl Observer {
                 self.plugin_state(now, &id, state(enabled), true);
                 self.change_plugin(&id, |plugin| plugin.enabled = enabled);
             }
-        } else if let (Some(id), Some(enabled)) =
-            (path.strip_prefix("plugins.").and_then(|rest| rest.strip_suffix(".enabled")), value.as_bool())
-        {
+            return;
+        }
+        let Some(id) = path.strip_prefix("plugins.") else { return };
+        let flag = match id.strip_suffix(".enabled") {
+            Some(id) => (id, value.as_bool()),
+            None => (id, value.get("enabled").and_then(Value::as_bool)),
+        };
+        if let (id, Some(enabled)) = flag {
             let plain = id.trim_matches('"').to_owned();
             self.plugin_state(now, &plain, state(enabled), plain == id);
             self.change_plugin(&plain, |plugin| plugin.enabled = enabled);

@@ -24,6 +24,8 @@ pub(super) struct Catalogue {
     /// Whether the server listed its skills: then one that is not among them does not exist.
     pub skills_listed: bool,
     pub plugins: BTreeMap<String, Plugin>,
+    /// Whether the server listed its plugins.
+    pub plugins_listed: bool,
     /// Names of marketplaces by the paths of their files.
     pub marketplaces: BTreeMap<String, String>,
     /// Names of apps by connector.
@@ -68,10 +70,15 @@ impl Catalogue {
 
     /// Ids of the plugins that work in a thread: installed, switched on, and not switched off for it.
     pub fn active_plugins(&self, disabled: &[String]) -> BTreeSet<String> {
-        let active = self.plugins.iter().filter(|(id, plugin)| {
-            plugin.installed && plugin.enabled && !disabled.iter().any(|other| other == *id)
-        });
+        let active = self.plugins.iter().filter(|(id, _)| self.plugin_works(id, disabled));
         active.map(|(id, plugin)| plugin.remote_id.clone().unwrap_or_else(|| id.clone())).collect()
+    }
+
+    /// Whether a plugin works in a thread, as far as is known.
+    pub fn plugin_works(&self, id: &str, disabled: &[String]) -> bool {
+        let there = |plugin: &Plugin| plugin.installed && plugin.enabled;
+        let known = self.plugins.get(id);
+        known.map_or(!self.plugins_listed, there) && !disabled.iter().any(|other| other == id)
     }
 
     /// The skills of this name, but those of plugins that are not there.
@@ -149,7 +156,9 @@ impl Catalogue {
             return;
         }
         let named = self.skills.entry(name).or_default();
-        if let Some(known) = named.iter_mut().find(|known| known.path == skill.path) {
+        // A plugin's skill lies where the plugin comes from, and where it was installed.
+        let of_plugin = |known: &Skill| skill.plugin.is_some() && known.plugin == skill.plugin;
+        if let Some(known) = named.iter_mut().find(|known| known.path == skill.path || of_plugin(known)) {
             *known = skill;
         } else if named.len() < SAME_NAME {
             named.push(skill);
@@ -171,6 +180,7 @@ impl Catalogue {
     }
 
     pub fn learn_plugins(&mut self, result: &Value) {
+        self.plugins_listed |= result.get("marketplaces").is_some();
         let marketplaces = || result.get("marketplaces").and_then(Value::as_array).into_iter().flatten();
         for marketplace in marketplaces() {
             let word = |key: &str| marketplace.get(key).and_then(Value::as_str);

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::connection::Asked;
 use super::frame::{Answer, RequestId};
-use super::thread::network_access;
+use super::thread::{network_access, owned};
 use super::wire::{Input, TurnNotice, TurnParams, TurnResult, label, read, some, text};
 use super::{Now, Observer, Thread, bounded, seconds};
 use crate::fact::vocabulary::{TurnConfigured, TurnQueued};
@@ -40,6 +40,7 @@ pub(super) struct Config {
     pub sandbox_mode: Option<String>,
     pub network_access: Option<bool>,
     pub collaboration_mode: Option<String>,
+    pub disabled_plugins: Option<Vec<String>>,
     pub workspace_kind: Option<String>,
     pub source: Option<String>,
 }
@@ -62,6 +63,9 @@ impl Config {
             if asked.is_some() {
                 held.clone_from(asked);
             }
+        }
+        if let Some(disabled) = &self.disabled_plugins {
+            state.disabled_plugins.clone_from(disabled);
         }
         if self.sandbox_mode.is_some() {
             state.sandbox_mode.clone_from(&self.sandbox_mode);
@@ -99,6 +103,10 @@ impl Observer {
                 network_access: network_access(&params.sandbox_policy, sandbox_mode.as_deref()),
                 sandbox_mode,
                 collaboration_mode: label(&params.collaboration_mode),
+                disabled_plugins: params
+                    .disabled_plugin_ids
+                    .as_ref()
+                    .map(|_| owned(&params.disabled_plugin_ids)),
                 workspace_kind: params
                     .responsesapi_client_metadata
                     .as_ref()

@@ -327,7 +327,7 @@ impl Observer {
     }
 }
 
-fn owned(words: &Option<Vec<super::wire::Word<'_>>>) -> Vec<String> {
+pub(super) fn owned(words: &Option<Vec<super::wire::Word<'_>>>) -> Vec<String> {
     words.iter().flatten().take(256).map(|word| bounded(&word.0, 256).to_owned()).collect()
 }
 

@@ -95,7 +95,7 @@ wire! {
         service_tier: Word<'a>, service_tier_for_turn: Word<'a>, personality: Word<'a>, approval_policy: Value,
         approvals_reviewer: Word<'a>, sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
         target: Input<'a>, base_instructions: Word<'a>, developer_instructions: Word<'a>,
-        config: ThreadConfig<'a>,
+        config: ThreadConfig<'a>, disabled_plugin_ids: Vec<Word<'a>>,
     }
     QueueParams { queued_submission_id: Word<'a>, queued_submission_ids: Vec<Word<'a>>, }
     QueueResult { queued_submission: QueuedSubmission<'a>, }

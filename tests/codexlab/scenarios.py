@@ -872,3 +872,53 @@ def s63(L):
     c.turn(f, "hello $single in the fork")
     L.settle()
     c.close()
+
+
+@scenario("66-plugins-switched")
+def s66(L):
+    """Two plugins of a local marketplace: mentioned twice, unknown, switched off by each form of a config write, switched off for one thread by turn/start, installed again, uninstalled; their skills by $plugin:skill."""
+    market = LAB + "/ext/market"
+    os.makedirs(market + "/.agents/plugins")
+    for name in ("alpha", "beta"):
+        plugin = market + "/plugins/" + name
+        os.makedirs(plugin + "/.codex-plugin")
+        os.makedirs(plugin + "/skills/%s-skill" % name)
+        json.dump({"name": name, "version": "0.1.0", "description": "A demo plugin", "skills": "./skills/",
+                   "interface": {"displayName": name.title(), "shortDescription": "demo", "developerName": "Lab", "category": "Productivity", "capabilities": ["Read"]}},
+                  open(plugin + "/.codex-plugin/plugin.json", "w"))
+        open(plugin + "/skills/%s-skill/SKILL.md" % name, "w").write(SKILL % (name + "-skill", "Skill of " + name, name, name))
+    listed = [{"name": name, "source": {"source": "local", "path": "./plugins/" + name}, "policy": {"installation": "AVAILABLE", "authentication": "ON_INSTALL"}, "category": "Productivity"} for name in ("alpha", "beta")]
+    path = market + "/.agents/plugins/marketplace.json"
+    json.dump({"name": "lab-market", "interface": {"displayName": "Lab market"}, "plugins": listed}, open(path, "w"))
+    L.script(("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    c.call("marketplace/add", {"source": market})
+    c.call("plugin/list", {"cwds": [WORK], "marketplaceKinds": ["local"]})
+    for name in ("alpha", "beta"):
+        c.call("plugin/read", {"marketplacePath": path, "pluginName": name})
+    for name in ("alpha", "beta", "alpha"):
+        c.call("plugin/install", {"marketplacePath": path, "pluginName": name}, timeout=60)
+    c.call("plugin/list", {"cwds": [WORK]})
+    c.call("skills/list", {"cwds": [WORK]})
+    alpha, beta = "alpha@lab-market", "beta@lab-market"
+
+    def mention(plugin):
+        return {"type": "mention", "name": plugin, "path": "plugin://" + plugin}
+    t = c.thread()
+    c.turn(t, [txt("hello twice"), mention(alpha), mention(alpha), mention(beta)])
+    c.turn(t, "hello $alpha:alpha-skill and $beta-skill")
+    c.turn(t, [txt("hello ghost"), mention("ghost@lab-market")])
+    for key, value in (('plugins."%s".enabled' % beta, False), ("plugins.%s.enabled" % beta, True)):
+        c.call("config/value/write", {"keyPath": key, "value": value, "mergeStrategy": "upsert"})
+    c.call("config/value/write", {"keyPath": 'plugins."%s"' % beta, "value": {"enabled": False}, "mergeStrategy": "replace"})
+    t = c.thread()
+    c.turn(t, [txt("hello switched off"), mention(beta)])
+    t = c.thread()
+    c.turn(t, "hello without alpha", disabledPluginIds=[alpha])
+    c.turn(t, [txt("hello all the same"), mention(alpha)])
+    c.turn(t, [txt("hello with alpha"), mention(alpha)], disabledPluginIds=[])
+    for plugin in (alpha, beta):
+        c.call("plugin/uninstall", {"pluginId": plugin})
+    L.settle()
+    c.close()
