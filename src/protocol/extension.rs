@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::connection::Asked;
 use super::frame::Answer;
 use super::known::{Plugin, Use, plugin_parts};
+use super::mention::{Mention, mentions};
 use super::wire::{Elicitation, GoalNotice, GuardianNotice, ImportNotice, Input, some, text};
 use super::{Now, Observer, bounded};
 use crate::fact::vocabulary::{
@@ -38,20 +39,13 @@ impl Observer {
                 }
                 ("mention", Some(path)) => {
                     if let Some(id) = path.strip_prefix("app://") {
-                        let name = name.map(|name| bounded(name, 256).to_owned());
-                        uses.push(Use::App { id: bounded(id, 256).to_owned(), name });
+                        uses.push(Use::App(bounded(id, 256).to_owned()));
                     } else if let Some(id) = path.strip_prefix("plugin://") {
                         uses.push(Use::Plugin(bounded(id, 256).to_owned()));
                     }
                 }
                 ("text", _) => {
-                    for name in dollar_names(text(&part.text)) {
-                        // A name of several says none of them.
-                        let mut named = self.catalogue.skills_named(name);
-                        if let (Some(skill), None) = (named.next(), named.next()) {
-                            uses.push(Use::Skill { name: name.to_owned(), path: skill.path.clone() });
-                        }
-                    }
+                    uses.extend(mentions(text(&part.text)).filter_map(|it| self.use_of(&it)));
                 }
                 _ => {}
             }
@@ -65,6 +59,21 @@ impl Observer {
             new
         });
         uses
+    }
+
+    fn use_of(&self, mention: &Mention<'_>) -> Option<Use> {
+        let (name, skill) = match mention {
+            Mention::App(id) => return Some(Use::App(bounded(id, 256).to_owned())),
+            Mention::Plugin(id) => return Some(Use::Plugin(bounded(id, 256).to_owned())),
+            Mention::SkillAt(path) => self.catalogue.skill_of_path(path)?,
+            Mention::Skill(name) => {
+                // A name of several says none of them.
+                let mut named = self.catalogue.skills_named(name);
+                let (skill, None) = (named.next()?, named.next()) else { return None };
+                (*name, skill)
+            }
+        };
+        Some(Use::Skill { name: name.to_owned(), path: skill.path.clone() })
     }
 
     /// Says what the prompt of a turn named.
@@ -103,17 +112,12 @@ impl Observer {
                     }
                     .emit(&envelope, self.capture);
                 }
-                Use::App { id, name } => {
+                Use::App(id) => {
                     AppMentioned {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
                         connector_id: Some(id.as_str().into()),
-                        app_name: self
-                            .catalogue
-                            .apps
-                            .get(id)
-                            .or(name.as_ref())
-                            .map(|name| name.as_str().into()),
+                        app_name: self.catalogue.apps.get(id).map(|name| name.as_str().into()),
                         invocation_type: Some("explicit".into()),
                         model: model.clone(),
                         product_client_id: product.clone(),
@@ -411,14 +415,4 @@ fn install_failure(message: &str) -> &'static str {
         ("failed to", "store_io"),
     ];
     SAID.iter().find(|(part, _)| message.contains(part)).map_or("_OTHER", |(_, kind)| *kind)
-}
-
-// `$name` in a prompt, where name is letters, digits, `-`, `_` and `:`.
-fn dollar_names(text: &str) -> impl Iterator<Item = &str> {
-    text.split('$').skip(1).take(256).filter_map(|rest| {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':')))
-            .unwrap_or(rest.len());
-        rest.get(..end).map(|name| name.trim_end_matches(':')).filter(|name| !name.is_empty())
-    })
 }

@@ -4,7 +4,7 @@ use tracing::Span;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::tool::{ToolName, change_kind, given, has_text, lines, moved, safe, tool_name, wakes};
-use super::wire::{Item, ItemNotice, some, text};
+use super::wire::{Item, ItemNotice, TurnError, read, some, text};
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
 use crate::fact::vocabulary::{AppUsed, CompactionEnd, CompactionStart, ToolEnd, ToolStart};
@@ -290,6 +290,12 @@ impl Observer {
     fn app_used(&self, now: Now, item: &Item<'_>, thread: &str, key: &(String, String)) {
         let Some(app) = &item.app_context else { return };
         let Some(connector) = some(&app.connector_id) else { return };
+        // Asked, somebody said no: the app got nothing.
+        let error: TurnError<'_> = read(item.error);
+        let said = text(&error.message);
+        if said.starts_with("user rejected") || said.starts_with("user cancelled") {
+            return;
+        }
         let mentioned = self.catalogue.mentioned(&key.0, connector);
         let state = self.threads.get(thread);
         let fact = AppUsed {

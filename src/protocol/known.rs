@@ -24,8 +24,6 @@ pub(super) struct Catalogue {
     /// Whether the server listed its skills: then one that is not among them does not exist.
     pub skills_listed: bool,
     pub plugins: BTreeMap<String, Plugin>,
-    /// Whether the server listed its plugins.
-    pub plugins_listed: bool,
     /// Names of marketplaces by the paths of their files.
     pub marketplaces: BTreeMap<String, String>,
     /// Names of apps by connector.
@@ -59,7 +57,7 @@ pub(super) struct Plugin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Use {
     Skill { name: String, path: Option<String> },
-    App { id: String, name: Option<String> },
+    App(String),
     Plugin(String),
 }
 
@@ -74,11 +72,10 @@ impl Catalogue {
         active.map(|(id, plugin)| plugin.remote_id.clone().unwrap_or_else(|| id.clone())).collect()
     }
 
-    /// Whether a plugin works in a thread, as far as is known.
+    /// Whether a plugin works in a thread. One that was never listed is one that no client can offer.
     pub fn plugin_works(&self, id: &str, disabled: &[String]) -> bool {
-        let there = |plugin: &Plugin| plugin.installed && plugin.enabled;
-        let known = self.plugins.get(id);
-        known.map_or(!self.plugins_listed, there) && !disabled.iter().any(|other| other == id)
+        let there = self.plugins.get(id).is_some_and(|plugin| plugin.installed && plugin.enabled);
+        there && !disabled.iter().any(|other| other == id)
     }
 
     /// The skills of this name, but those of plugins that are not there.
@@ -87,6 +84,13 @@ impl Catalogue {
             let plugin = skill.plugin.as_deref().and_then(|id| self.plugins.get(id));
             plugin.is_none_or(|plugin| plugin.installed && plugin.enabled)
         })
+    }
+
+    /// The skill that lies there, with its name.
+    pub fn skill_of_path(&self, path: &str) -> Option<(&str, &Skill)> {
+        let mut all =
+            self.skills.keys().flat_map(|name| self.skills_named(name).map(move |skill| (&**name, skill)));
+        all.find(|(_, skill)| skill.path.as_deref() == Some(path))
     }
 
     /// The skill of this name that lies there, else one of the name.
@@ -171,7 +175,9 @@ impl Catalogue {
         {
             let word =
                 |key: &str| app.get(key).and_then(Value::as_str).map(|text| bounded(text, 256).to_owned());
-            if let (Some(id), Some(name)) = (word("id"), word("name"))
+            // One that nobody linked has no name in what is sent.
+            let there = app.get("isAccessible").and_then(Value::as_bool) != Some(false);
+            if let (true, Some(id), Some(name)) = (there, word("id"), word("name"))
                 && self.apps.len() < MOST
             {
                 self.apps.insert(id, name);
@@ -180,7 +186,6 @@ impl Catalogue {
     }
 
     pub fn learn_plugins(&mut self, result: &Value) {
-        self.plugins_listed |= result.get("marketplaces").is_some();
         let marketplaces = || result.get("marketplaces").and_then(Value::as_array).into_iter().flatten();
         for marketplace in marketplaces() {
             let word = |key: &str| marketplace.get(key).and_then(Value::as_str);

@@ -16,6 +16,7 @@ mod hook;
 mod item;
 mod known;
 mod local;
+mod mention;
 mod methods;
 mod nesting;
 mod queue;
