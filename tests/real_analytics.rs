@@ -23,7 +23,7 @@ use events::{Compared, Tree};
 use program::{factline, run};
 
 /// Longest first, so that the two that run at a time end together.
-const SCENARIOS: [&str; 22] = [
+const SCENARIOS: [&str; 23] = [
     "04-commands",
     "40-overrides",
     "09-errors",
@@ -41,6 +41,7 @@ const SCENARIOS: [&str; 22] = [
     "57-prompt-hooks",
     "63-twin-skills",
     "66-plugins-switched",
+    "68-links",
     "03-fork",
     "02-resume",
     "11-skills",

@@ -32,7 +32,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
                 assert!(after.is_none_or(|after| after <= RETRY_AFTER_CAP), "{after:?}");
                 reason
             }
-            Outcome::Rejected { reason, .. } | Outcome::Paused { reason } => reason,
+            Outcome::Unanswered { reason }
+            | Outcome::Rejected { reason, .. }
+            | Outcome::Paused { reason } => reason,
         };
         assert!(!words.contains(char::is_control), "{words:?}");
         assert!(words.chars().count() < 500, "{words:?}");

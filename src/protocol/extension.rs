@@ -128,7 +128,8 @@ impl Observer {
                         self.catalogue.mentioned.pop_front();
                     }
                 }
-                Use::Plugin(id) if !self.catalogue.plugin_works(id, &disabled) => {}
+                Use::Plugin(id)
+                    if !self.catalogue.plugin_works(id, &disabled) || !self.catalogue.plugin_offers(id) => {}
                 Use::Plugin(id) => {
                     let plugin = self.catalogue.plugins.get(id).cloned().unwrap_or_default();
                     let (name, marketplace) = plugin_parts(id);

@@ -72,6 +72,16 @@ impl Catalogue {
         active.map(|(id, plugin)| plugin.remote_id.clone().unwrap_or_else(|| id.clone())).collect()
     }
 
+    /// Whether a plugin has something to use, unless it was not told.
+    pub fn plugin_offers(&self, id: &str) -> bool {
+        let bare = |plugin: &Plugin| {
+            plugin.has_skills == Some(false)
+                && plugin.mcp_servers.as_ref().is_some_and(Vec::is_empty)
+                && plugin.connectors.is_empty()
+        };
+        !self.plugins.get(id).is_some_and(bare)
+    }
+
     /// Whether a plugin works in a thread. One that was never listed is one that no client can offer.
     pub fn plugin_works(&self, id: &str, disabled: &[String]) -> bool {
         let there = self.plugins.get(id).is_some_and(|plugin| plugin.installed && plugin.enabled);

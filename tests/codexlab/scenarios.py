@@ -922,3 +922,39 @@ def s66(L):
         c.call("plugin/uninstall", {"pluginId": plugin})
     L.settle()
     c.close()
+
+
+@scenario("68-links")
+def s68(L):
+    """Links in prompts to skills by path, to apps, and to a plugin, each beside forms that name nothing."""
+    market = LAB + "/ext/market"
+    plugin = market + "/plugins/alpha"
+    os.makedirs(market + "/.agents/plugins")
+    os.makedirs(plugin + "/.codex-plugin")
+    json.dump({"name": "alpha", "version": "0.1.0", "description": "A demo plugin",
+               "interface": {"displayName": "Alpha", "shortDescription": "demo", "developerName": "Lab", "category": "Productivity", "capabilities": ["Read"]}},
+              open(plugin + "/.codex-plugin/plugin.json", "w"))
+    path = market + "/.agents/plugins/marketplace.json"
+    listed = [{"name": "alpha", "source": {"source": "local", "path": "./plugins/alpha"}, "policy": {"installation": "AVAILABLE", "authentication": "ON_INSTALL"}, "category": "Productivity"}]
+    json.dump({"name": "lab-market", "interface": {"displayName": "Lab market"}, "plugins": listed}, open(path, "w"))
+    os.makedirs(HOME + "/skills/single")
+    skill = HOME + "/skills/single/SKILL.md"
+    open(skill, "w").write(SKILL % ("single", "There is one", "single", "single"))
+    L.script(("hello", [msg("Hi.")]))
+    c = L.stdio()
+    c.hello()
+    c.call("marketplace/add", {"source": market})
+    c.call("plugin/list", {"cwds": [WORK], "marketplaceKinds": ["local"]})
+    c.call("plugin/read", {"marketplacePath": path, "pluginName": "alpha"})
+    c.call("plugin/install", {"marketplacePath": path, "pluginName": "alpha"}, timeout=60)
+    c.call("plugin/list", {"cwds": [WORK]})
+    c.call("skills/list", {"cwds": [WORK]})
+    t = c.thread()
+    c.turn(t, "hello [$single](%s), [$other](skill://%s)" % (skill, skill))
+    c.turn(t, "hello [$single](/nowhere/SKILL.md), [single](%s), $SINGLE, $single-more" % skill)
+    c.turn(t, "hello [$cal](app://connector_x), [@cal](app://connector_y), [cal](app://connector_z)")
+    c.turn(t, "hello [@Alpha](plugin://alpha@lab-market), [@x](plugin://c@d)")
+    c.turn(t, "hello [$alpha](plugin://alpha@lab-market), @alpha, $alpha")
+    c.turn(t, "hello `$single`")
+    L.settle()
+    c.close()
