@@ -158,6 +158,36 @@ fn an_item_of_a_turn_that_nobody_saw_has_no_parent_that_would_dangle() {
 }
 
 #[test]
+fn a_link_in_a_prompt_names_an_app_that_was_listed_and_else_says_nothing() {
+    let saw = observed(|observer| {
+        let ask = |observer: &mut Observer, id: u64, method: &str, params: Value| {
+            say(observer, 1, Sender::Client, id, &json!({"id": id, "method": method, "params": params}));
+        };
+        let answer = |observer: &mut Observer, id: u64, result: Value| {
+            say(observer, 1, Sender::Server, id, &json!({"id": id, "result": result}));
+        };
+        ask(observer, 1, "app/list", json!({}));
+        let listed = json!([
+            {"id": "connector_a", "name": "A", "isAccessible": true},
+            {"id": "connector_b", "name": "B", "isAccessible": false},
+        ]);
+        answer(observer, 1, json!({"data": listed}));
+        let text = "[$a](app://connector_a) [$b](app://connector_b) [$c](app://what I would never say aloud)";
+        ask(observer, 2, "turn/start", json!({"threadId": "t", "input": [{"type": "text", "text": text}]}));
+        answer(observer, 2, json!({"turn": {"id": TURN}}));
+        started(observer, 3, "t", TURN, TURN);
+    });
+    let named = saw.iter().filter_map(|saw| match saw {
+        Saw::Point(_, Fact::AppMentioned(fact)) => Some((fact.connector_id.clone(), fact.app_name.clone())),
+        _ => None,
+    });
+    assert_eq!(
+        named.collect::<Vec<_>>(),
+        [(Some("connector_a".into()), Some("A".into())), (Some("connector_b".into()), None)]
+    );
+}
+
+#[test]
 fn a_response_without_its_request_and_notices_without_context_are_counted() {
     let mut observer = Observer::new(Capture::NONE);
     say(&mut observer, 1, Sender::Server, 1, &json!({"id": 7, "result": {}}));

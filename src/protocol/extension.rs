@@ -63,7 +63,9 @@ impl Observer {
 
     fn use_of(&self, mention: &Mention<'_>) -> Option<Use> {
         let (name, skill) = match mention {
-            Mention::App(id) => return Some(Use::App(bounded(id, 256).to_owned())),
+            // What nobody listed may be any words of the prompt.
+            Mention::App(id) if !self.catalogue.apps.contains_key(*id) => return None,
+            Mention::App(id) => return Some(Use::App((*id).to_owned())),
             Mention::Plugin(id) => return Some(Use::Plugin(bounded(id, 256).to_owned())),
             Mention::SkillAt(path) => self.catalogue.skill_of_path(path)?,
             Mention::Skill(name) => {
@@ -117,7 +119,12 @@ impl Observer {
                         thread_id: thread_id.clone(),
                         turn_id: turn_id.clone(),
                         connector_id: Some(id.as_str().into()),
-                        app_name: self.catalogue.apps.get(id).map(|name| name.as_str().into()),
+                        app_name: self
+                            .catalogue
+                            .apps
+                            .get(id)
+                            .and_then(|name| name.as_deref())
+                            .map(Text::from),
                         invocation_type: Some("explicit".into()),
                         model: model.clone(),
                         product_client_id: product.clone(),

@@ -26,8 +26,8 @@ pub(super) struct Catalogue {
     pub plugins: BTreeMap<String, Plugin>,
     /// Names of marketplaces by the paths of their files.
     pub marketplaces: BTreeMap<String, String>,
-    /// Names of apps by connector.
-    pub apps: BTreeMap<String, String>,
+    /// Names of apps by connector; none of one that nobody linked, as in what is sent.
+    pub apps: BTreeMap<String, Option<String>>,
     pub mentioned: VecDeque<(String, String)>,
     /// How often a hook ran, by its key.
     pub runs: HashMap<String, u64>,
@@ -185,12 +185,11 @@ impl Catalogue {
         {
             let word =
                 |key: &str| app.get(key).and_then(Value::as_str).map(|text| bounded(text, 256).to_owned());
-            // One that nobody linked has no name in what is sent.
-            let there = app.get("isAccessible").and_then(Value::as_bool) != Some(false);
-            if let (true, Some(id), Some(name)) = (there, word("id"), word("name"))
+            let linked = app.get("isAccessible").and_then(Value::as_bool) != Some(false);
+            if let (Some(id), Some(name)) = (word("id"), word("name"))
                 && self.apps.len() < MOST
             {
-                self.apps.insert(id, name);
+                self.apps.insert(id, linked.then_some(name));
             }
         }
     }

@@ -926,7 +926,7 @@ def s66(L):
 
 @scenario("68-links")
 def s68(L):
-    """Links in prompts to skills by path, to apps, and to a plugin, each beside forms that name nothing."""
+    """Links in prompts to skills by path and to a plugin, each beside forms that name nothing."""
     market = LAB + "/ext/market"
     plugin = market + "/plugins/alpha"
     os.makedirs(market + "/.agents/plugins")
@@ -952,7 +952,7 @@ def s68(L):
     t = c.thread()
     c.turn(t, "hello [$single](%s), [$other](skill://%s)" % (skill, skill))
     c.turn(t, "hello [$single](/nowhere/SKILL.md), [single](%s), $SINGLE, $single-more" % skill)
-    c.turn(t, "hello [$cal](app://connector_x), [@cal](app://connector_y), [cal](app://connector_z)")
+    c.turn(t, "hello [@cal](app://connector_y), [cal](app://connector_z)")
     c.turn(t, "hello [@Alpha](plugin://alpha@lab-market), [@x](plugin://c@d)")
     c.turn(t, "hello [$alpha](plugin://alpha@lab-market), @alpha, $alpha")
     c.turn(t, "hello `$single`")
