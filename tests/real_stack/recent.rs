@@ -7,8 +7,8 @@ use serde_json::Value;
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// Copies of the sessions, every point in time in them moved by the same amount, so that the last ends now. Sessions
-/// that refer to their raw bytes are left out.
+/// Copies of the sessions, every point in time of each moved by the same amount, so that it ends now. Sessions that
+/// refer to their raw bytes are left out.
 pub fn recent(sessions: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
     std::fs::create_dir_all(dir).unwrap();
     let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
@@ -19,14 +19,15 @@ pub fn recent(sessions: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
             (name, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
         })
         .collect();
-    let times = || parsed.iter().flat_map(|(_, lines)| lines).filter_map(|line| line["t_us"].as_i64());
-    let (first, last) = (times().min().unwrap(), times().max().unwrap());
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
-    let move_by = |value: &mut Value| moved(value, (first - DAY_US, last + DAY_US), now - last);
     parsed
         .into_iter()
         .map(|(name, mut lines)| {
-            lines.iter_mut().for_each(move_by);
+            let times = || lines.iter().filter_map(|line| line["t_us"].as_i64());
+            // One of them is empty.
+            let (first, last) = (times().min().unwrap_or(now), times().max().unwrap_or(now));
+            let within = (first - DAY_US, last + DAY_US);
+            lines.iter_mut().for_each(|line| moved(line, within, now - last));
             let path = dir.join(format!("{name}.jsonl"));
             let lines = lines.iter().map(|line| line.to_string() + "\n");
             std::fs::write(&path, lines.collect::<String>()).unwrap();
