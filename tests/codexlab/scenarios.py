@@ -36,6 +36,13 @@ def reason(text):
     return {"t": "reason", "text": text}
 
 
+def txt(text):
+    return {"type": "text", "text": text, "text_elements": []}
+
+
+PICTURE = {"type": "image", "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="}
+
+
 # A path that the sandbox of workspace-write keeps codex from, unlike /tmp, and that is nobody's.
 OUTSIDE = "/var/tmp/factline-lab-outside-%d.txt" % os.getpid()
 
@@ -49,6 +56,32 @@ description: %s
 
 Follow these steps: print the word %s.
 """
+
+
+def market(names, skills):
+    """A local marketplace with these plugins, each with a skill of its own where `skills`; the path of its file."""
+    root = LAB + "/ext/market"
+    path = root + "/.agents/plugins/marketplace.json"
+    os.makedirs(root + "/.agents/plugins")
+    for name in names:
+        plugin = root + "/plugins/" + name
+        os.makedirs(plugin + "/.codex-plugin")
+        interface = {"displayName": name.title(), "shortDescription": "demo", "developerName": "Lab", "category": "Productivity", "capabilities": ["Read"]}
+        about = {"name": name, "version": "0.1.0", "description": "A demo plugin", "interface": interface}
+        if skills:
+            about["skills"] = "./skills/"
+            put_skill(plugin + "/skills", name + "-skill", "Skill of " + name)
+        json.dump(about, open(plugin + "/.codex-plugin/plugin.json", "w"))
+    listed = [{"name": name, "source": {"source": "local", "path": "./plugins/" + name}, "policy": {"installation": "AVAILABLE", "authentication": "ON_INSTALL"}, "category": "Productivity"} for name in names]
+    json.dump({"name": "lab-market", "interface": {"displayName": "Lab market"}, "plugins": listed}, open(path, "w"))
+    return path
+
+
+def put_skill(base, name, what):
+    os.makedirs(base + "/" + name)
+    path = base + "/" + name + "/SKILL.md"
+    open(path, "w").write(SKILL % (name, what, name, name))
+    return path
 
 
 @scenario("01-hello")
@@ -672,13 +705,6 @@ def s32(L):
     p.wait(10)
 
 
-def txt(text):
-    return {"type": "text", "text": text, "text_elements": []}
-
-
-PICTURE = {"type": "image", "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="}
-
-
 @scenario("40-overrides")
 def s40(L):
     """A client that names no capabilities, and so is told of no change of settings: overrides of each kind with turn/start, which hold for later turns; with one that joins a running turn; a fork, a resume in a new process, settings in thread/start's config; pictures."""
@@ -842,13 +868,9 @@ def s57(L):
 @scenario("63-twin-skills")
 def s63(L):
     """Skills of which two have one name: by $name, which then says neither, by items, which say each, twice in one text, in a prompt that joins a running turn, in a steer, in a fork."""
-    def put(base, name, what):
-        os.makedirs(base + "/" + name, exist_ok=True)
-        open(base + "/" + name + "/SKILL.md", "w").write(SKILL % (name, what, name, name))
-        return base + "/" + name + "/SKILL.md"
-    mine = put(HOME + "/skills", "twin", "The user's twin")
-    ours = put(WORK + "/.agents/skills", "twin", "The repository's twin")
-    single = put(HOME + "/skills", "single", "There is one")
+    mine = put_skill(HOME + "/skills", "twin", "The user's twin")
+    ours = put_skill(WORK + "/.agents/skills", "twin", "The repository's twin")
+    single = put_skill(HOME + "/skills", "single", "There is one")
 
     def item(name, path):
         return {"type": "skill", "name": name, "path": path}
@@ -877,23 +899,11 @@ def s63(L):
 @scenario("66-plugins-switched")
 def s66(L):
     """Two plugins of a local marketplace: mentioned twice, unknown, switched off by each form of a config write, switched off for one thread by turn/start, installed again, uninstalled; their skills by $plugin:skill."""
-    market = LAB + "/ext/market"
-    os.makedirs(market + "/.agents/plugins")
-    for name in ("alpha", "beta"):
-        plugin = market + "/plugins/" + name
-        os.makedirs(plugin + "/.codex-plugin")
-        os.makedirs(plugin + "/skills/%s-skill" % name)
-        json.dump({"name": name, "version": "0.1.0", "description": "A demo plugin", "skills": "./skills/",
-                   "interface": {"displayName": name.title(), "shortDescription": "demo", "developerName": "Lab", "category": "Productivity", "capabilities": ["Read"]}},
-                  open(plugin + "/.codex-plugin/plugin.json", "w"))
-        open(plugin + "/skills/%s-skill/SKILL.md" % name, "w").write(SKILL % (name + "-skill", "Skill of " + name, name, name))
-    listed = [{"name": name, "source": {"source": "local", "path": "./plugins/" + name}, "policy": {"installation": "AVAILABLE", "authentication": "ON_INSTALL"}, "category": "Productivity"} for name in ("alpha", "beta")]
-    path = market + "/.agents/plugins/marketplace.json"
-    json.dump({"name": "lab-market", "interface": {"displayName": "Lab market"}, "plugins": listed}, open(path, "w"))
+    path = market(["alpha", "beta"], skills=True)
     L.script(("hello", [msg("Hi.")]))
     c = L.stdio()
     c.hello()
-    c.call("marketplace/add", {"source": market})
+    c.call("marketplace/add", {"source": LAB + "/ext/market"})
     c.call("plugin/list", {"cwds": [WORK], "marketplaceKinds": ["local"]})
     for name in ("alpha", "beta"):
         c.call("plugin/read", {"marketplacePath": path, "pluginName": name})
@@ -927,23 +937,12 @@ def s66(L):
 @scenario("68-links")
 def s68(L):
     """Links in prompts to skills by path and to a plugin, each beside forms that name nothing."""
-    market = LAB + "/ext/market"
-    plugin = market + "/plugins/alpha"
-    os.makedirs(market + "/.agents/plugins")
-    os.makedirs(plugin + "/.codex-plugin")
-    json.dump({"name": "alpha", "version": "0.1.0", "description": "A demo plugin",
-               "interface": {"displayName": "Alpha", "shortDescription": "demo", "developerName": "Lab", "category": "Productivity", "capabilities": ["Read"]}},
-              open(plugin + "/.codex-plugin/plugin.json", "w"))
-    path = market + "/.agents/plugins/marketplace.json"
-    listed = [{"name": "alpha", "source": {"source": "local", "path": "./plugins/alpha"}, "policy": {"installation": "AVAILABLE", "authentication": "ON_INSTALL"}, "category": "Productivity"}]
-    json.dump({"name": "lab-market", "interface": {"displayName": "Lab market"}, "plugins": listed}, open(path, "w"))
-    os.makedirs(HOME + "/skills/single")
-    skill = HOME + "/skills/single/SKILL.md"
-    open(skill, "w").write(SKILL % ("single", "There is one", "single", "single"))
+    path = market(["alpha"], skills=False)
+    skill = put_skill(HOME + "/skills", "single", "There is one")
     L.script(("hello", [msg("Hi.")]))
     c = L.stdio()
     c.hello()
-    c.call("marketplace/add", {"source": market})
+    c.call("marketplace/add", {"source": LAB + "/ext/market"})
     c.call("plugin/list", {"cwds": [WORK], "marketplaceKinds": ["local"]})
     c.call("plugin/read", {"marketplacePath": path, "pluginName": "alpha"})
     c.call("plugin/install", {"marketplacePath": path, "pluginName": "alpha"}, timeout=60)
