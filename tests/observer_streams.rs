@@ -188,6 +188,33 @@ fn a_link_in_a_prompt_names_an_app_that_was_listed_and_else_says_nothing() {
 }
 
 #[test]
+fn what_a_prompt_overrides_holds_although_it_joined_a_command_of_the_user() {
+    let saw = observed(|observer| {
+        let ask = |observer: &mut Observer, id: u64, method: &str, params: Value| {
+            say(observer, 1, Sender::Client, id, &json!({"id": id, "method": method, "params": params}));
+        };
+        let answer = |observer: &mut Observer, id: u64, result: Value| {
+            say(observer, 1, Sender::Server, id, &json!({"id": id, "result": result}));
+        };
+        ask(observer, 1, "thread/start", json!({}));
+        answer(observer, 1, json!({"thread": {"id": "t"}, "model": "first"}));
+        ask(observer, 2, "thread/shellCommand", json!({"threadId": "t", "command": "true"}));
+        ask(observer, 3, "turn/start", json!({"threadId": "t", "model": "second", "input": []}));
+        answer(observer, 3, json!({"turn": {"id": TURN}}));
+        started(observer, 4, "t", TURN, TURN);
+        completed(observer, 5, "t", TURN, 1);
+        started(observer, 6, "t", CHILD, CHILD);
+    });
+    let turns = saw.iter().filter_map(|saw| match saw {
+        Saw::Start(_, Fact::TurnStart(fact)) => Some((fact.kind.clone(), fact.model.clone())),
+        _ => None,
+    });
+    let turn = |kind: &str, model: &str| (Some(kind.to_owned().into()), Some(model.to_owned().into()));
+    assert_eq!(turns.collect::<Vec<_>>(), [turn("user_shell", "first"), turn("regular", "second")]);
+    assert!(saw.iter().any(|saw| matches!(saw, Saw::Point(_, Fact::TurnQueued(_)))));
+}
+
+#[test]
 fn a_response_without_its_request_and_notices_without_context_are_counted() {
     let mut observer = Observer::new(Capture::NONE);
     say(&mut observer, 1, Sender::Server, 1, &json!({"id": 7, "result": {}}));

@@ -943,7 +943,7 @@ facts! {
                 submission_type: Option<Text<'a>> = "codex.turn.submission_type", Operational;
                 /// From submission to start, seconds.
                 queue_s: Option<f64> = "codex.turn.queue_duration_s", Operational;
-                /// Why it began without a request: `goal`, ...
+                /// Why it began without a request: `goal`, `queue`, ...
                 trigger: Option<Text<'a>> = "codex.turn.trigger", Operational;
                 /// `regular`, `review`, `compaction` (asked for by itself) or `user_shell`.
                 kind: Option<Text<'a>> = "codex.turn.kind", Operational;

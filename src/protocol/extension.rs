@@ -20,7 +20,7 @@ impl Observer {
         own.or(self.originator.as_deref())
     }
 
-    /// What the input of a turn names: skills, apps and plugins as items, skills also as `$name` in a text.
+    /// What the input of a turn names: skills, apps and plugins, as items or in a text.
     pub(super) fn uses(&self, input: &[Input<'_>]) -> Vec<Use> {
         let mut uses = Vec::new();
         for part in input.iter().take(256) {
@@ -135,8 +135,7 @@ impl Observer {
                         self.catalogue.mentioned.pop_front();
                     }
                 }
-                Use::Plugin(id)
-                    if !self.catalogue.plugin_works(id, &disabled) || !self.catalogue.plugin_offers(id) => {}
+                Use::Plugin(id) if !self.catalogue.uses_plugin(id, &disabled) => {}
                 Use::Plugin(id) => {
                     let plugin = self.catalogue.plugins.get(id).cloned().unwrap_or_default();
                     let (name, marketplace) = plugin_parts(id);

@@ -61,6 +61,19 @@ pub(super) enum Use {
     Plugin(String),
 }
 
+impl Plugin {
+    pub fn is_on(&self) -> bool {
+        self.installed && self.enabled
+    }
+
+    /// Whether it was told that it has nothing to use.
+    fn is_bare(&self) -> bool {
+        self.has_skills == Some(false)
+            && self.mcp_servers.as_ref().is_some_and(Vec::is_empty)
+            && self.connectors.is_empty()
+    }
+}
+
 impl Catalogue {
     pub fn mentioned(&self, turn: &str, connector: &str) -> bool {
         self.mentioned.iter().any(|(of, id)| of == turn && id == connector)
@@ -68,39 +81,32 @@ impl Catalogue {
 
     /// Ids of the plugins that work in a thread: installed, switched on, and not switched off for it.
     pub fn active_plugins(&self, disabled: &[String]) -> BTreeSet<String> {
-        let active = self.plugins.iter().filter(|(id, _)| self.plugin_works(id, disabled));
+        let on = |(id, plugin): &(&String, &Plugin)| plugin.is_on() && !disabled.contains(id);
+        let active = self.plugins.iter().filter(on);
         active.map(|(id, plugin)| plugin.remote_id.clone().unwrap_or_else(|| id.clone())).collect()
     }
 
-    /// Whether a plugin has something to use, unless it was not told.
-    pub fn plugin_offers(&self, id: &str) -> bool {
-        let bare = |plugin: &Plugin| {
-            plugin.has_skills == Some(false)
-                && plugin.mcp_servers.as_ref().is_some_and(Vec::is_empty)
-                && plugin.connectors.is_empty()
-        };
-        !self.plugins.get(id).is_some_and(bare)
+    /// Whether a thread uses a plugin that a prompt names. One that was never listed is one that no client can offer.
+    pub fn uses_plugin(&self, id: &str, disabled: &[String]) -> bool {
+        self.plugins.get(id).is_some_and(|plugin| plugin.is_on() && !plugin.is_bare())
+            && !disabled.iter().any(|other| other == id)
     }
 
-    /// Whether a plugin works in a thread. One that was never listed is one that no client can offer.
-    pub fn plugin_works(&self, id: &str, disabled: &[String]) -> bool {
-        let there = self.plugins.get(id).is_some_and(|plugin| plugin.installed && plugin.enabled);
-        there && !disabled.iter().any(|other| other == id)
-    }
-
-    /// The skills of this name, but those of plugins that are not there.
+    /// The skills of this name, but those of plugins that are off.
     pub fn skills_named(&self, name: &str) -> impl Iterator<Item = &Skill> {
-        self.skills.get(name).into_iter().flatten().filter(|skill| {
-            let plugin = skill.plugin.as_deref().and_then(|id| self.plugins.get(id));
-            plugin.is_none_or(|plugin| plugin.installed && plugin.enabled)
-        })
+        self.skills.get(name).into_iter().flatten().filter(|skill| self.is_on(skill))
     }
 
     /// The skill that lies there, with its name.
     pub fn skill_of_path(&self, path: &str) -> Option<(&str, &Skill)> {
-        let mut all =
-            self.skills.keys().flat_map(|name| self.skills_named(name).map(move |skill| (&**name, skill)));
-        all.find(|(_, skill)| skill.path.as_deref() == Some(path))
+        let all =
+            self.skills.iter().flat_map(|(name, named)| named.iter().map(move |skill| (&**name, skill)));
+        all.filter(|(_, skill)| self.is_on(skill)).find(|(_, skill)| skill.path.as_deref() == Some(path))
+    }
+
+    fn is_on(&self, skill: &Skill) -> bool {
+        let plugin = skill.plugin.as_deref().and_then(|id| self.plugins.get(id));
+        plugin.is_none_or(Plugin::is_on)
     }
 
     /// The skill of this name that lies there, else one of the name.

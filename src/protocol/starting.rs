@@ -4,10 +4,11 @@ use serde_json::value::RawValue;
 
 use super::connection::Asked;
 use super::frame::{Answer, RequestId};
-use super::thread::{network_access, owned};
-use super::wire::{Input, TurnNotice, TurnParams, TurnResult, label, read, some, text};
-use super::{Now, Observer, Thread, bounded, seconds};
-use crate::fact::vocabulary::{TurnConfigured, TurnQueued};
+use super::wire::{
+    Input, TurnNotice, TurnParams, TurnResult, label, names, network_access, owned, read, some, text,
+};
+use super::{Now, Observer, bounded, seconds};
+use crate::fact::vocabulary::TurnQueued;
 use crate::fact::{Point, Text};
 
 /// A `turn/start` whose turn has not started.
@@ -45,41 +46,12 @@ pub(super) struct Config {
     pub source: Option<String>,
 }
 
-impl Config {
-    /// What a turn is started with holds for the turns after it too. A client that did not ask for the experimental
-    /// part of the protocol is told of no change (`thread/settings/updated`).
-    pub fn hold(&self, state: &mut Thread) {
-        let members = [
-            (&self.model, &mut state.model),
-            (&self.effort, &mut state.effort),
-            (&self.summary, &mut state.summary),
-            (&self.service_tier, &mut state.service_tier),
-            (&self.personality, &mut state.personality),
-            (&self.approval_policy, &mut state.approval_policy),
-            (&self.approvals_reviewer, &mut state.approvals_reviewer),
-            (&self.collaboration_mode, &mut state.collaboration_mode),
-        ];
-        for (asked, held) in members {
-            if asked.is_some() {
-                held.clone_from(asked);
-            }
-        }
-        if let Some(disabled) = &self.disabled_plugins {
-            state.disabled_plugins.clone_from(disabled);
-        }
-        if self.sandbox_mode.is_some() {
-            state.sandbox_mode.clone_from(&self.sandbox_mode);
-            state.network_access = self.network_access;
-        }
-    }
-}
-
 impl Observer {
     /// What the parameters of a request say of the turn it is for.
     pub(super) fn starting(&mut self, connection: u64, now: Now, asked: &Asked) -> Starting {
         let params: TurnParams<'_> = asked.read();
         let input = params.input.as_deref().unwrap_or_default();
-        let own = |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
+        let metadata = params.responsesapi_client_metadata.as_ref();
         let prompt = self.input(input);
         let sandbox_mode = label(&params.sandbox_policy);
         Starting {
@@ -87,31 +59,25 @@ impl Observer {
             connection,
             at: now.observed,
             turn: None,
-            trigger: own(&params.turn_trigger),
+            trigger: owned(&params.turn_trigger),
             images: image_count(input),
             prompt,
             carrier: asked.traceparent,
             config: Config {
-                model: own(&params.model),
-                effort: own(&params.effort),
-                summary: own(&params.summary),
-                service_tier: own(&params.service_tier),
-                tier_of_turn: own(&params.service_tier_for_turn),
-                personality: own(&params.personality),
+                model: owned(&params.model),
+                effort: owned(&params.effort),
+                summary: owned(&params.summary),
+                service_tier: owned(&params.service_tier),
+                tier_of_turn: owned(&params.service_tier_for_turn),
+                personality: owned(&params.personality),
                 approval_policy: label(&params.approval_policy),
-                approvals_reviewer: own(&params.approvals_reviewer),
+                approvals_reviewer: owned(&params.approvals_reviewer),
                 network_access: network_access(&params.sandbox_policy, sandbox_mode.as_deref()),
                 sandbox_mode,
                 collaboration_mode: label(&params.collaboration_mode),
-                disabled_plugins: params
-                    .disabled_plugin_ids
-                    .as_ref()
-                    .map(|_| owned(&params.disabled_plugin_ids)),
-                workspace_kind: params
-                    .responsesapi_client_metadata
-                    .as_ref()
-                    .and_then(|it| own(&it.workspace_kind)),
-                source: params.responsesapi_client_metadata.as_ref().and_then(|it| own(&it.source)),
+                disabled_plugins: names(&params.disabled_plugin_ids),
+                workspace_kind: metadata.and_then(|it| owned(&it.workspace_kind)),
+                source: metadata.and_then(|it| owned(&it.source)),
             },
             uses: self.uses(input),
         }
@@ -160,9 +126,6 @@ impl Observer {
             let Some(starting) = self.threads.get_mut(thread).map(|state| state.starting.remove(at)) else {
                 return;
             };
-            if let Some(state) = self.threads.get_mut(thread) {
-                starting.config.hold(state);
-            }
             return self.turn_joined(now, thread, turn_id, &starting);
         }
         if let Some(starting) = self.threads.get_mut(thread).and_then(|state| state.starting.get_mut(at)) {
@@ -181,6 +144,7 @@ impl Observer {
 
     /// The thread was busy: the prompt went into the turn that runs.
     pub(super) fn turn_joined(&mut self, now: Now, thread: &str, turn: &str, starting: &Starting) {
+        self.thread(thread, now).hold(&starting.config);
         let fact = TurnQueued {
             thread_id: thread.into(),
             turn_id: Some(turn.into()),
@@ -225,33 +189,6 @@ impl Observer {
             return;
         };
         state.asked_alone.retain(|(other, at)| *other != what || *at != asked.at);
-    }
-}
-
-pub(super) fn configured<'a>(
-    of: &'a Thread,
-    asked: &'a Config,
-    thread: &'a str,
-    turn: &'a str,
-) -> TurnConfigured<'a> {
-    let text = |held: &'a Option<String>| held.as_deref().map(Text::from);
-    TurnConfigured {
-        thread_id: thread.into(),
-        turn_id: turn.into(),
-        model: text(&of.model),
-        provider: text(&of.provider),
-        reasoning_effort: text(&of.effort),
-        reasoning_summary: text(&of.summary),
-        service_tier: text(&asked.tier_of_turn).or_else(|| text(&of.service_tier)),
-        approval_policy: text(&of.approval_policy),
-        approvals_reviewer: text(&of.approvals_reviewer),
-        sandbox_mode: text(&of.sandbox_mode),
-        network_access: of.network_access,
-        collaboration_mode: text(&of.collaboration_mode),
-        personality: text(&of.personality),
-        workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
-        source: asked.source.as_deref().map(Text::from),
-        ..TurnConfigured::default()
     }
 }
 

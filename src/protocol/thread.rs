@@ -5,9 +5,10 @@ use serde_json::value::RawValue;
 
 use super::connection::Asked;
 use super::frame::Call;
+use super::starting::{Config, Starting};
 use super::wire::{
-    SettingsNotice, Subject, ThreadResult, Tokens, TurnParams, VoiceNotice, WarningNotice, label, read, some,
-    text,
+    SettingsNotice, Subject, ThreadResult, Tokens, TurnParams, VoiceNotice, WarningNotice, label, names,
+    network_access, owned, read, some, text,
 };
 use super::{Now, Observer, bounded};
 use crate::fact::ids::{self, SpanKind};
@@ -51,7 +52,7 @@ pub(super) struct Thread {
     /// Turns that `review/start` answered and that have not started, with what they review.
     pub reviews: Vec<(String, Option<String>)>,
     /// `turn/start` requests whose turn has not started.
-    pub starting: Vec<super::starting::Starting>,
+    pub starting: Vec<Starting>,
     /// Prompts that wait.
     pub queue: Vec<super::queue::Queued>,
     /// A compaction was asked for.
@@ -71,6 +72,35 @@ pub(super) struct Place {
     pub repository: Option<String>,
     pub branch: Option<String>,
     pub revision: Option<String>,
+}
+
+impl Thread {
+    /// What a turn is started with holds for the turns after it too. A client that did not ask for the experimental
+    /// part of the protocol is told of no change (`thread/settings/updated`).
+    pub fn hold(&mut self, asked: &Config) {
+        let members = [
+            (&asked.model, &mut self.model),
+            (&asked.effort, &mut self.effort),
+            (&asked.summary, &mut self.summary),
+            (&asked.service_tier, &mut self.service_tier),
+            (&asked.personality, &mut self.personality),
+            (&asked.approval_policy, &mut self.approval_policy),
+            (&asked.approvals_reviewer, &mut self.approvals_reviewer),
+            (&asked.collaboration_mode, &mut self.collaboration_mode),
+        ];
+        for (said, held) in members {
+            if said.is_some() {
+                held.clone_from(said);
+            }
+        }
+        if let Some(disabled) = &asked.disabled_plugins {
+            self.disabled_plugins.clone_from(disabled);
+        }
+        if asked.sandbox_mode.is_some() {
+            self.sandbox_mode.clone_from(&asked.sandbox_mode);
+            self.network_access = asked.network_access;
+        }
+    }
 }
 
 impl Observer {
@@ -186,13 +216,10 @@ impl Observer {
         state.place = place;
         // The answer does not repeat these.
         let config = request.config.unwrap_or_default();
-        if let Some(personality) = some(&request.personality).or(some(&config.personality)) {
-            state.personality = Some(bounded(personality, 128).to_owned());
-        }
-        if let Some(summary) = some(&config.summary) {
-            state.summary = Some(bounded(summary, 128).to_owned());
-        }
-        state.disabled_plugins = owned(&result.disabled_plugin_ids);
+        let personality = owned(&request.personality).or_else(|| owned(&config.personality));
+        state.personality = personality.or(state.personality.take());
+        state.summary = owned(&config.summary).or(state.summary.take());
+        state.disabled_plugins = names(&result.disabled_plugin_ids).unwrap_or_default();
         state.repository_hash = remote.as_deref().map(super::hash::repository);
         state.connection = connection;
         state.parent = some(&thread.parent_thread_id).map(str::to_owned);
@@ -268,24 +295,22 @@ impl Observer {
         let (Some(id), Some(settings)) = (some(&notice.thread_id), &notice.thread_settings) else {
             return self.count("missing_context");
         };
-        let word =
-            |word: &Option<super::wire::Word<'_>>| some(word).map(|text| bounded(text, 128).to_owned());
         let state = self.thread(id, now);
-        state.model = word(&settings.model).or(state.model.take());
-        state.provider = word(&settings.model_provider).or(state.provider.take());
-        state.service_tier = word(&settings.service_tier);
-        state.effort = word(&settings.effort);
-        state.summary = word(&settings.summary);
-        state.personality = word(&settings.personality);
+        state.model = owned(&settings.model).or(state.model.take());
+        state.provider = owned(&settings.model_provider).or(state.provider.take());
+        state.service_tier = owned(&settings.service_tier);
+        state.effort = owned(&settings.effort);
+        state.summary = owned(&settings.summary);
+        state.personality = owned(&settings.personality);
         state.collaboration_mode = label(&settings.collaboration_mode);
         state.approval_policy = label(&settings.approval_policy).or(state.approval_policy.take());
-        state.approvals_reviewer = word(&settings.approvals_reviewer).or(state.approvals_reviewer.take());
+        state.approvals_reviewer = owned(&settings.approvals_reviewer).or(state.approvals_reviewer.take());
         if let Some(mode) = label(&settings.sandbox_policy) {
             state.network_access = network_access(&settings.sandbox_policy, Some(&mode));
             state.sandbox_mode = Some(mode);
         }
-        if settings.disabled_plugin_ids.is_some() {
-            state.disabled_plugins = owned(&settings.disabled_plugin_ids);
+        if let Some(disabled) = names(&settings.disabled_plugin_ids) {
+            state.disabled_plugins = disabled;
         }
     }
 
@@ -324,27 +349,6 @@ impl Observer {
         let Some(_) = some(&subject.thread_id) else { return self.count("missing_context") };
         let fact = ThreadArchived { thread_id: text(&subject.thread_id).into(), action: action.into() };
         fact.emit(&self.envelope(now, None), self.capture);
-    }
-}
-
-pub(super) fn owned(words: &Option<Vec<super::wire::Word<'_>>>) -> Vec<String> {
-    words.iter().flatten().take(256).map(|word| bounded(&word.0, 256).to_owned()).collect()
-}
-
-pub(super) fn network_access(sandbox: &Option<Value>, mode: Option<&str>) -> Option<bool> {
-    match (sandbox, mode) {
-        (_, Some("dangerFullAccess" | "danger-full-access")) => Some(true),
-        // Without the member it is off.
-        (Some(Value::Object(map)), _) => map.get("networkAccess").map_or(Some(false), network),
-        _ => None,
-    }
-}
-
-fn network(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) => Some(text == "enabled"),
-        _ => None,
     }
 }
 

@@ -7,11 +7,11 @@ use tracing::Span;
 use super::content::{KEPT, Said};
 use super::nesting::Waiting;
 use super::running::error_kind;
-use super::starting::{Starting, configured};
+use super::starting::{Config, Starting};
 use super::wire::{Tokens, TurnNotice, some, text};
-use super::{Ended, Now, Observer, bounded, errors, seconds};
+use super::{Ended, Now, Observer, Thread, bounded, errors, seconds};
 use crate::fact::ids::{self, SpanKind};
-use crate::fact::vocabulary::{ReviewCompleted, TurnEnd, TurnStart};
+use crate::fact::vocabulary::{ReviewCompleted, TurnConfigured, TurnEnd, TurnStart};
 use crate::fact::{End, Ends, Envelope, Link, Point, Relation, Starts, Text};
 
 /// A turn that is open.
@@ -152,9 +152,9 @@ impl Observer {
         state.turns += 1;
         state.active = Some(id.to_owned());
         state.last_turn = Some((trace, span));
-        let known = asked.is_some();
+        let told = asked.is_some();
         let asked = asked.unwrap_or_default();
-        asked.config.hold(state);
+        state.hold(&asked.config);
         let of = state.clone();
         let by_request = asked.request.is_some();
         let start = TurnStart {
@@ -163,17 +163,17 @@ impl Observer {
             agent: agent.into(),
             inner_id: review.as_ref().map(|_| own_id.into()),
             root_id: Some(root.into()),
-            connection_id: Some(if known { asked.connection } else { of.connection }),
+            connection_id: Some(if told { asked.connection } else { of.connection }),
             request_id: asked.request.as_deref().map(Text::from),
             parent_thread_id: of.parent.as_deref().map(Text::from),
             model: of.model.as_deref().map(Text::from),
-            submission_type: known.then(|| if by_request { "default" } else { "queued" }.into()),
-            queue_s: known.then(|| seconds(now.observed.saturating_sub(asked.at))),
+            submission_type: told.then(|| if by_request { "default" } else { "queued" }.into()),
+            queue_s: told.then(|| seconds(now.observed.saturating_sub(asked.at))),
             trigger: asked.trigger.as_deref().map(Text::from),
             kind: Some(kind.into()),
             index: Some(index),
             started_at: turn.started_at,
-            image_count: known.then_some(asked.images),
+            image_count: told.then_some(asked.images),
             prompt: asked.prompt.as_deref().map(Text::from),
             cwd: of.place.cwd.as_deref().map(Text::from),
             repository: of.place.repository.as_deref().map(Text::from),
@@ -386,5 +386,27 @@ impl Observer {
         let ids: Vec<String> =
             self.turns.iter().filter(|(_, turn)| turn.thread == thread).map(|(id, _)| id.clone()).collect();
         self.interrupt(now, ids, "thread_closed");
+    }
+}
+
+fn configured<'a>(of: &'a Thread, asked: &'a Config, thread: &'a str, turn: &'a str) -> TurnConfigured<'a> {
+    let text = |held: &'a Option<String>| held.as_deref().map(Text::from);
+    TurnConfigured {
+        thread_id: thread.into(),
+        turn_id: turn.into(),
+        model: text(&of.model),
+        provider: text(&of.provider),
+        reasoning_effort: text(&of.effort),
+        reasoning_summary: text(&of.summary),
+        service_tier: text(&asked.tier_of_turn).or_else(|| text(&of.service_tier)),
+        approval_policy: text(&of.approval_policy),
+        approvals_reviewer: text(&of.approvals_reviewer),
+        sandbox_mode: text(&of.sandbox_mode),
+        network_access: of.network_access,
+        collaboration_mode: text(&of.collaboration_mode),
+        personality: text(&of.personality),
+        workspace_kind: asked.workspace_kind.as_deref().map(Text::from),
+        source: asked.source.as_deref().map(Text::from),
+        ..TurnConfigured::default()
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::bounded;
+
 /// A member that is read if it has the expected type and is left out otherwise.
 fn lax<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&'de RawValue>::deserialize(deserializer)?;
@@ -93,9 +95,9 @@ wire! {
         thread_id: Word<'a>, turn_id: Word<'a>, expected_turn_id: Word<'a>, last_turn_id: Word<'a>,
         input: Vec<Input<'a>>, turn_trigger: Word<'a>, model: Word<'a>, effort: Word<'a>, summary: Word<'a>,
         service_tier: Word<'a>, service_tier_for_turn: Word<'a>, personality: Word<'a>, approval_policy: Value,
-        approvals_reviewer: Word<'a>, sandbox_policy: Value, collaboration_mode: Value, responsesapi_client_metadata: ClientMetadata<'a>,
-        target: Input<'a>, base_instructions: Word<'a>, developer_instructions: Word<'a>,
-        config: ThreadConfig<'a>, disabled_plugin_ids: Vec<Word<'a>>,
+        approvals_reviewer: Word<'a>, sandbox_policy: Value, collaboration_mode: Value,
+        responsesapi_client_metadata: ClientMetadata<'a>, target: Input<'a>, base_instructions: Word<'a>,
+        developer_instructions: Word<'a>, config: ThreadConfig<'a>, disabled_plugin_ids: Vec<Word<'a>>,
     }
     QueueParams { queued_submission_id: Word<'a>, queued_submission_ids: Vec<Word<'a>>, }
     QueueResult { queued_submission: QueuedSubmission<'a>, }
@@ -213,9 +215,38 @@ pub(super) fn some<'b>(word: &'b Option<Word<'_>>) -> Option<&'b str> {
     Some(text(word)).filter(|text| !text.is_empty())
 }
 
+/// The same to keep, at most 128 bytes of it.
+pub(super) fn owned(word: &Option<Word<'_>>) -> Option<String> {
+    some(word).map(|text| bounded(text, 128).to_owned())
+}
+
+/// A list of ids to keep, `None` where it is missing.
+pub(super) fn names(words: &Option<Vec<Word<'_>>>) -> Option<Vec<String>> {
+    let words = words.as_ref()?;
+    Some(words.iter().take(256).map(|word| bounded(&word.0, 256).to_owned()).collect())
+}
+
 /// Parameters or a result; all empty where they are of another shape.
 pub(super) fn read<'a, T: Default + Deserialize<'a>>(raw: Option<&'a RawValue>) -> T {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// Whether a sandbox lets commands into the network: `sandbox` is its policy, `mode` the policy's name.
+pub(super) fn network_access(sandbox: &Option<Value>, mode: Option<&str>) -> Option<bool> {
+    match (sandbox, mode) {
+        (_, Some("dangerFullAccess" | "danger-full-access")) => Some(true),
+        // Without the member it is off.
+        (Some(Value::Object(map)), _) => map.get("networkAccess").map_or(Some(false), network),
+        _ => None,
+    }
+}
+
+fn network(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) => Some(text == "enabled"),
+        _ => None,
+    }
 }
 
 /// The name in a member that is either a text or an object with one member (`{"granular": {..}}`) or a

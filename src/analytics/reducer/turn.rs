@@ -201,10 +201,10 @@ impl Turn {
 
 // What the protocol calls `priority` is `fast` in events.
 fn service_tier(tier: Option<Label>) -> Label {
-    match tier.as_deref() {
+    match tier {
         None => Label::from("default"),
-        Some("priority") => Label::from("fast"),
-        Some(tier) => Label::from(tier),
+        Some(tier) if &*tier == "priority" => Label::from("fast"),
+        Some(tier) => tier,
     }
 }
 
